@@ -1,0 +1,54 @@
+"""What reading a corpus brings to light, and how it is said."""
+
+from dataclasses import dataclass, field
+
+from twostage.audit import Audit
+from twostage.corpus_text import shown
+from twostage.errors import BadInput
+
+FILES_NAMED = 10
+
+
+@dataclass
+class Undecodable:
+    """Documents that are not text in the encoding asked for; `files` maps each file to its first bad byte."""
+
+    documents: int = 0
+    files: dict[str, int] = field(default_factory=dict)
+
+    def add(self, file: str, offset: int) -> None:
+        self.documents += 1
+        self.files.setdefault(file, offset)
+
+    def refuse(self, encoding: str) -> None:
+        """Raise BadInput naming up to ten files with the offset of the first bad byte, and the two ways out."""
+        if not self.files:
+            return
+        named = [f"{shown(f)} (byte {offset:,})" for f, offset in list(self.files.items())[:FILES_NAMED]]
+        more = len(self.files) - len(named)
+        raise BadInput(
+            f"{len(self.files):,} file{'s are' if len(self.files) > 1 else ' is'} not {encoding}: {', '.join(named)}"
+            f"{f' and {more:,} more' if more else ''}; name the encoding (--encoding gb18030 is common for Chinese)"
+            f", or pass --on-undecodable skip or replace"
+        )
+
+
+@dataclass
+class Findings:
+    """What reading a corpus brought to light, over all of it, before --per-class takes its part."""
+
+    empty: int
+    undecodable: Undecodable
+    replaced: bool  # undecodable documents: True kept with U+FFFD, False skipped
+    audit: Audit
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        said = list(self.notes)
+        if self.empty:
+            said.append(f"{self.empty:,} empty document{'s' * (self.empty > 1)} skipped")
+        if self.undecodable.documents:
+            n, what = self.undecodable.documents, "kept with U+FFFD" if self.replaced else "skipped"
+            file, offset = next(iter(self.undecodable.files.items()))
+            said.append(f"{n:,} undecodable document{'s' * (n > 1)} {what}; the first: {shown(file)}, byte {offset:,}")
+        return said + self.audit.lines()
