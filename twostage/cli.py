@@ -1,0 +1,140 @@
+"""What the command lines share: one-line errors, exit codes, value types, and the corpus and encoder options."""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+
+from twostage.errors import BadInput
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaint is one line, and whose help keeps the layout of its description and examples."""
+
+    def __init__(self, **kwargs):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(main, argv=None) -> int:
+    """Call main(argv) and give the exit status: 2 and one line for bad input, 130 for Ctrl-C, 0 when a pipe closes early."""
+    prog = Path(sys.argv[0]).name if sys.argv[0] else "twostage"
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # UTF-8 whatever the locale
+    try:
+        status = main(argv) or 0
+        sys.stdout.flush()
+    except BadInput as error:
+        print(f"{prog}: {' '.join(str(error).split(chr(10)))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def whole_number(low: int, what: str):
+    """An argparse type: a whole number of at least `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{what} must be a whole number of at least {low}, not {text!r}")
+        return value
+
+    return parse
+
+
+def number(what: str, low: float, high: float, open_low: bool = False):
+    """An argparse type: a finite number from `low` to `high`; `open_low` leaves `low` itself out."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high) or (open_low and value == low):
+            bounds = f"above {low:g}" if open_low else f"at least {low:g}"
+            raise argparse.ArgumentTypeError(f"{what} must be a number {bounds} and at most {high:g}, not {text!r}")
+        return value
+
+    return parse
+
+
+learning_rate = number("a learning rate", 0, 1000, open_low=True)
+
+
+def add_corpus_options(parser: Parser) -> None:
+    """The corpus and encoder options: one group for extract.py and finetune.py."""
+    group = parser.add_argument_group("corpus")
+    group.add_argument("corpus", metavar="CORPUS", help="a folder or file of labelled texts, or the word demo")
+    group.add_argument(
+        "--per-class",
+        type=whole_number(1, "--per-class"),
+        metavar="N",
+        help="at most N documents a class and split (default: all)",
+    )
+    group.add_argument(
+        "--encoding",
+        default="utf-8-sig",
+        metavar="NAME",
+        help="text encoding of the files (default: utf-8-sig, which is UTF-8)",
+    )
+    group.add_argument(
+        "--on-undecodable",
+        choices=("fail", "skip", "replace"),
+        default="fail",
+        help="documents with bytes that are not text in that encoding: refuse the corpus, leave them out, or put U+FFFD (default: fail)",
+    )
+    group = parser.add_argument_group("encoder")
+    group.add_argument(
+        "--model",
+        default=None,
+        metavar="MODEL",
+        help="a BERT folder or hub name (default: bert-base-chinese; demo brings its own)",
+    )
+    group.add_argument(
+        "--max-length",
+        type=whole_number(3, "--max-length"),
+        default=512,
+        metavar="N",
+        help="tokens a document, [CLS] and [SEP] included (default: 512)",
+    )
+    group.add_argument(
+        "--truncation",
+        choices=("head", "tail"),
+        default="head",
+        help="the part of a longer document that is kept (default: head)",
+    )
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="arithmetic of the encoder (default: auto, bfloat16 where the hardware has it, else float32)",
+    )
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--seed", type=whole_number(0, "--seed"), default=0, metavar="N", help="seed of everything random (default: 0)"
+    )
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        default=Path("cache"),
+        metavar="DIR",
+        help="folder of the feature caches (default: cache)",
+    )

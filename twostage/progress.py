@@ -1,0 +1,78 @@
+"""What a person sees while work goes on: log lines and progress, all on standard error."""
+
+import sys
+import time
+
+QUIET_SECONDS = 2.0  # shorter work shows no progress at all
+LINE_SECONDS = 10.0  # without a terminal: a line this often
+
+
+def say(text: str) -> None:
+    """Write one log line to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Progress of `total` units: a bar on a terminal, else a line every ten seconds; nothing for work under two seconds.
+
+    with Progress(len(files), "files", "reading") as progress:
+        progress.advance(1)                      # figures to show beside it: progress.advance(64, loss="0.31")
+    """
+
+    def __init__(self, total: int, unit: str, label: str, done: int = 0):
+        self.total, self.unit, self.label, self.done, self.first = total, unit, label, done, done
+        self.figures: dict[str, str] = {}
+        self.bar = None
+
+    def __enter__(self) -> "Progress":
+        self.start = self.shown = time.monotonic()
+        return self
+
+    def advance(self, n: int = 1, **figures: str) -> None:
+        self.done += n
+        self.figures.update(figures)
+        now = time.monotonic()
+        if now - self.start < QUIET_SECONDS:
+            return
+        if sys.stderr.isatty():
+            self._draw(n)
+        elif now - self.shown >= LINE_SECONDS:
+            self.shown = now
+            say(self._line(now))
+
+    def __exit__(self, *exception) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _draw(self, n: int) -> None:
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=self.total,
+                initial=self.first,
+                unit=f" {self.unit}",
+                desc=self.label,
+                leave=False,
+                dynamic_ncols=True,
+            )
+            self.bar.start_t -= time.monotonic() - self.start
+            n = self.done - self.first
+        if self.figures:
+            self.bar.set_postfix(self.figures, refresh=False)
+        self.bar.update(n)
+
+    def _line(self, now: float) -> str:
+        rate = (self.done - self.first) / (now - self.start)
+        left = (self.total - self.done) / rate if rate else float("inf")
+        figures = "".join(f", {name} {value}" for name, value in self.figures.items())
+        return f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s, {duration(left)} left{figures}"
+
+
+def duration(seconds: float) -> str:
+    """0:05, 12:30 or 1:02:03."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,166 @@
+"""Run folders: what a training run leaves behind. The keys of run.json are described in docs/runs.md.
+
+<runs-dir>/<name>/run.json          settings and results; `status` is running, complete, failed or interrupted
+                  metrics.jsonl     one line an epoch, as it goes
+                  predictions.npz   digest, label, predicted, probabilities of the test documents
+                  head/ or model/   what was trained
+"""
+
+import json
+import os
+import platform
+import resource
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from twostage import __version__, metrics
+from twostage.errors import BadInput
+
+SCHEMA = 1
+
+
+class Run:
+    """A run being written. Used as a context manager: leaving it on an error records `failed` or `interrupted`."""
+
+    def __init__(self, path: Path, record: dict):
+        self.path, self.record, self.started = path, record, time.monotonic()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            return
+        self.record["status"] = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        self.record["error"] = str(error)
+        write_json(self.path / "run.json", self.record)
+
+    def log(self, line: dict) -> None:
+        """Append one line to metrics.jsonl: an epoch of the run, or of one of its trials."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def finish(self, **results) -> None:
+        """Mark the run complete, with its results. wall_seconds and peak_memory_bytes are filled in unless given."""
+        self.record.update(
+            {"wall_seconds": round(time.monotonic() - self.started, 3), "peak_memory_bytes": peak_memory_bytes()}
+        )
+        self.record.update(results)
+        self.record["status"] = "complete"
+        write_json(self.path / "run.json", self.record)
+
+
+def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
+    """A new folder called `name`, or `name-2`, `name-3` ... when taken: nothing is overwritten. BadInput if it can't be made."""
+    runs_dir = Path(runs_dir)
+    number = 1
+    while True:
+        path = runs_dir / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not path.is_dir():
+                raise BadInput(f"{path} is not a folder: give another --runs-dir") from None
+            number += 1
+        except OSError as error:
+            raise BadInput(
+                f"cannot create {path} ({error.strerror}): give a --runs-dir that can be written to"
+            ) from None
+    record = {"schema": SCHEMA, "status": "running", "name": path.name, **settings, "versions": versions()}
+    record["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(path / "run.json", record)
+    return Run(path, record)
+
+
+def read_run(path: Path) -> dict:
+    """The record in run.json. BadInput: not a run folder, or a damaged one."""
+    file = Path(path) / "run.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(
+            f"{path} is not a run folder (it has no run.json): give a folder that a training script printed"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{file} is damaged ({error}): remove the run or train it again") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise BadInput(f"{file} is not a run of this version (schema {SCHEMA}): train it again")
+    return record
+
+
+def test_results(labels: np.ndarray, predicted: np.ndarray, label_names: list[str]) -> dict:
+    """The keys of run.json about the test split: accuracy, its interval, macro-F1, each class, confusion (rows are true)."""
+    counts = metrics.confusion(labels, predicted, len(label_names))
+    right = int(np.diag(counts).sum())
+    columns = metrics.per_class(counts)
+    return {
+        "test_accuracy": right / max(len(labels), 1),
+        "test_accuracy_ci95": list(metrics.wilson(right, len(labels))),
+        "test_macro_f1": metrics.macro_f1(counts),
+        "per_class": [
+            {"label": name, **{key: column[i].item() for key, column in columns.items()}}
+            for i, name in enumerate(label_names)
+        ],
+        "confusion": counts.tolist(),
+    }
+
+
+test_results.__test__ = False  # not a test, whatever pytest thinks of its name
+
+
+def best_epoch(epochs: list[dict]) -> int:
+    """The epoch (from 1) of highest val_accuracy, the earliest on a tie."""
+    return max(epochs, key=lambda epoch: (epoch["val_accuracy"], -epoch["epoch"]))["epoch"]
+
+
+def save_predictions(folder: Path, digest: np.ndarray, label: np.ndarray, probabilities: np.ndarray) -> None:
+    """predictions.npz for the M test documents: digest (M, 32), label (M,), predicted (M,), probabilities (M, C) float32."""
+    partial = folder / "predictions.partial.npz"
+    np.savez(
+        partial, digest=digest, label=label.astype(np.int32), predicted=probabilities.argmax(1).astype(np.int32),
+        probabilities=probabilities.astype(np.float32),
+    )  # fmt: skip
+    os.replace(partial, folder / "predictions.npz")
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write JSON so that the file is always whole: beside it first, then renamed over it. Not-a-number becomes null."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(
+        json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    os.replace(partial, path)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def peak_memory_bytes() -> int:
+    """Highest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes, for run.json and a cache's facts."""
+    found = {"twostage": __version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "numpy", "h5py"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
