@@ -1,12 +1,12 @@
 """What the digests of a corpus tell for free: copies, leaks between splits, contradicting labels, small classes."""
 
-import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from twostage.corpus_text import shown
 from twostage.splits import SPLITS, TRAIN
 
 SMALL_CLASS = 20  # documents in train below which a class is called too small
@@ -33,6 +33,7 @@ class Audit:
     """
 
     documents: int
+    classes: int
     duplicates: int
     leaks: int
     conflicts: int
@@ -52,7 +53,7 @@ class Audit:
         """Return the findings as sentences; what was not found is not mentioned."""
         said = []
         if self.duplicates:
-            said.append(f"{_count(self.duplicates, 'duplicate')}: the text stands in the corpus already")
+            said.append(f"{_count(self.duplicates, 'duplicate')}: documents whose text stands earlier in the corpus")
         if self.leaks:
             said.append(f"leak: {_count(self.leaks, 'text')} in more than one split ({_places(self.leak_splits)})")
             if self.leak_files:
@@ -67,7 +68,8 @@ class Audit:
         if small:
             said.append(f"fewer than {SMALL_CLASS} documents in train: {_some(small)}")
         for split, names in self.absent.items():
-            said.append(f"without a document in {split}: {_some(names)}")
+            everything = len(names) == self.classes
+            said.append(f"{split} is empty" if everything else f"without a document in {split}: {_some(names)}")
         if self.truncated:
             said.append(f"{_count(self.truncated, 'document')} truncated ({self.truncated_share:.1%})")
         return said
@@ -90,6 +92,7 @@ def audit(digest, label, split, sources, label_names, *, truncated=None) -> Audi
 
     return Audit(
         documents=len(label),
+        classes=len(label_names),
         duplicates=len(label) - int(group[-1] + 1 if len(group) else 0),
         leaks=len(leaking),
         conflicts=len(contradicting),
@@ -154,9 +157,11 @@ def _places(tally):
 
 
 def _example(examples, what):
-    return ", ".join(f"{s.source!r} {getattr(s, what)}" for s in itertools.islice(examples[0], 4))
+    """Say the first example by one copy of each split or label."""
+    one_each = {getattr(copy, what): copy.source for copy in reversed(examples[0])}
+    return ", ".join(f"{source!r} in {name}" for name, source in reversed(one_each.items()))
 
 
 def _some(names, at_most=10):
     more = f" and {len(names) - at_most:,} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more
+    return ", ".join(map(shown, names[:at_most])) + more

@@ -63,7 +63,7 @@ class Corpus:
         sizes = ", ".join(f"{name} {count:,}" for name, count in zip(SPLITS, n, strict=True))
         part = f" of {self.read:,}" if self.read != len(self) else ""
         said = [
-            f"corpus {self.name}: {self.format}",
+            f"corpus {shown(self.name)}: {self.format}",
             f"{len(self):,}{part} documents in {len(self.label_names)} classes: {sizes}",
         ]
         return said + self.findings.lines()
@@ -97,7 +97,7 @@ def read_corpus(path, *, per_class=None, encoding: str = "utf-8-sig", on_undecod
         places = tuple(np.array(column) for column in (lines.file, lines.offset, lines.length))
         notes += lines.notes
     if on_undecodable == "fail":
-        undecodable.refuse(encoding)
+        undecodable.refuse(decoder.encoding)
     _refuse_hopeless(path, label, label_names)
 
     position = records["position"].astype(np.uint64)

@@ -29,10 +29,6 @@ class Layout:
     parts: list[tuple[str | None, str]]
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(s for s in SPLITS if any(s == split for split, _ in self.parts))
-
 
 def recognise(path: str | os.PathLike) -> Layout:
     """Recognise the form of a corpus. Raises BadInput where there is none."""
@@ -93,7 +89,8 @@ def _line_kind(file: Path) -> str:
     if file.suffix.lower() in JSON_SUFFIXES or _is_json(head.lstrip().split(b"\n")[0]):
         return "json"
     if (file.parent / "class.txt").is_file():
-        return "ids" if re.search(rb"\t *\d+ *\r?(\n|$)", head) else "labels"
+        with_id, tabbed = (len(re.findall(end, head, re.MULTILINE)) for end in (rb"\t *\d+ *\r?$", rb"\t.*$"))
+        return "ids" if 2 * with_id >= tabbed else "labels"
     # Without class.txt a line is label<TAB>text. A number at the end of every line, after texts that hardly repeat, is
     # an id that nothing names.
     lines = [line.split(b"\t") for line in head.split(b"\n")[:-1] if b"\t" in line]

@@ -3,6 +3,7 @@
 import json
 import os
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,15 +43,18 @@ def read_lines(layout: Layout, decoder: Decoder) -> Lines:
     lines, records, labels, seen = Lines(), bytearray(), array("i"), {}
     names = class_names(layout.root / "class.txt", decoder) if layout.kind == "ids" else None
     size = sum(os.path.getsize(layout.root / part) for _, part in layout.parts)
+    read = 0
     with Progress(size, "bytes", "reading") as progress:
         for number, (split, part) in enumerate(layout.parts):
             if split == "test" and layout.kind == "json" and _unlabelled(layout.root / part, decoder):
                 lines.notes.append(f"{shown(part)} has no labels: left out")
                 continue
             for line, offset, raw in enumerate_lines(layout.root / part):
-                progress.advance(len(raw))
+                read += len(raw) + 1
+                if line % 1000 == 0:
+                    progress.advance(read - progress.done)
                 where = f"{shown(part)}:{line}"
-                decoder.refuse_binary(raw, where)
+                decoder.refuse_binary(raw, part, offset)
                 text, label, bad = parse(layout.kind, raw, decoder, first=line == 1, where=where, names=names)
                 if bad is not None:
                     lines.undecodable.add(part, offset + bad)
@@ -113,7 +117,7 @@ def parse(kind: str, raw: bytes, decoder: Decoder, *, first: bool, where: str = 
 
 def _name(label: str, names: list[str], where: str) -> str:
     if not (label.isascii() and label.isdigit()):
-        raise BadInput(f"{where}: {shown(label)[:40]!r} after the last tab is no label id; a line is text<TAB>id")
+        raise BadInput(f"{where}: '{shown(label[:40])}' after the last tab is no label id; a line is text<TAB>id")
     if len(label) > 9 or int(label) >= len(names):
         raise BadInput(f"{where}: label id {label[:20]}, but class.txt names only 0 to {len(names) - 1}; complete it")
     return names[int(label)]
@@ -126,8 +130,8 @@ def _json(line: str, where: str) -> tuple[str, str]:
         raise BadInput(f"{where}: not JSON ({shown(error)[:80]}); a line is one object") from None
     if not isinstance(item, dict):
         raise BadInput(f'{where}: not a JSON object; a line is {{"label": …, "text": …}}')
-    text = next((item[k] for k in TEXT_KEYS if k in item), None)
-    label = next((item[k] for k in LABEL_KEYS if k in item), None)
+    text = next((item[k] for k in TEXT_KEYS if item.get(k) is not None), None)
+    label = next((item[k] for k in LABEL_KEYS if item.get(k) is not None), None)
     if not isinstance(text, str):
         raise BadInput(f'{where}: no text; an object has a string "sentence" or "text"')
     if not isinstance(label, str | int) or isinstance(label, bool) or not str(label).strip():
@@ -144,7 +148,7 @@ def _unlabelled(file: Path, decoder: Decoder) -> bool:
                 item = json.loads(line)
             except (ValueError, RecursionError):
                 return False
-            return isinstance(item, dict) and not any(key in item for key in LABEL_KEYS)
+            return isinstance(item, dict) and all(item.get(key) in (None, "") for key in LABEL_KEYS)
     return False
 
 
@@ -179,7 +183,8 @@ def line_texts(layout: Layout, places: list[tuple[int, int, int]], decoder: Deco
             if number not in open_files:
                 open_files[number] = os.open(layout.root / layout.parts[number][1], os.O_RDONLY)
             raw = os.pread(open_files[number], length, offset)
-            texts[i] = parse(layout.kind, raw, decoder, first=offset == 0)[0]
+            with suppress(BadInput):  # no longer a line of its kind: no text
+                texts[i] = parse(layout.kind, raw, decoder, first=offset == 0)[0]
     except OSError as error:
         raise BadInput(f"{shown(layout.parts[number][1])}: can't be read ({error.strerror})") from None
     finally:

@@ -39,8 +39,9 @@ class Decoder:
         try:
             name = codecs.lookup(encoding).name
             "a".encode(name)
+            b"\xff".decode(name, "replace")
         except (LookupError, UnicodeError, ValueError):
-            raise BadInput(f"--encoding {encoding}: not a text encoding; utf-8, gb18030 and big5 are") from None
+            raise BadInput(f"--encoding {shown(encoding)}: not a text encoding; utf-8, gb18030 and big5 are") from None
         return Decoder("utf-8" if name == "utf-8-sig" else name, replace)
 
     @property
@@ -59,7 +60,8 @@ class Decoder:
         bad = None
         try:
             text = raw.decode(self.encoding)
-            text.encode()
+            if self.encoding != "utf-8":
+                text.encode()  # some encodings yield halves of characters
         except UnicodeEncodeError:
             bad = 0
         except UnicodeError as error:
@@ -70,10 +72,13 @@ class Decoder:
             text = without_surrogates(raw.decode(self.encoding, "replace"))
         return text.removeprefix("\ufeff") if start and not marked else text, bad
 
-    def refuse_binary(self, raw: bytes, shown: str) -> None:
+    def refuse_binary(self, raw: bytes, where: str, offset: int = 0) -> None:
         """Raise BadInput when bytes hold a NUL, which no text has but in UTF-16 and UTF-32."""
-        if self.by_line and b"\0" in raw:
-            raise BadInput(f"{shown}: a binary file (NUL byte at {raw.index(0)}); take it out, or --encoding utf-16")
+        if b"\0" in raw and self.by_line:
+            where, byte = shown(where), offset + raw.index(0)
+            raise BadInput(
+                f"{where}: a binary file (NUL at byte {byte:,}); take it out, or name its --encoding (utf-16?)"
+            )
 
 
 def without_surrogates(text: str) -> str:

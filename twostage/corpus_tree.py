@@ -13,12 +13,19 @@ from twostage.errors import BadInput
 from twostage.progress import Progress
 from twostage.splits import SPLITS
 
-THREADS = 8
+THREADS = 8  # more than cores: they wait for the disk
 CHUNK = 256  # files a thread takes at a time
 
 
 def list_tree(layout: Layout) -> tuple[list[str], np.ndarray, np.ndarray | None, list[str]]:
     """List a tree -> (sources, label (N,) int32, split (N,) uint8 or None, label_names), ordered by name."""
+    try:
+        return _list_tree(layout)
+    except OSError as error:
+        raise BadInput(f"{shown(error.filename)}: can't be read ({error.strerror})") from None
+
+
+def _list_tree(layout: Layout):
     folders = []  # (class name, split, folder relative to the root)
     for split, part in layout.parts:
         with os.scandir(layout.root / part) as entries:
@@ -39,7 +46,7 @@ def list_tree(layout: Layout) -> tuple[list[str], np.ndarray, np.ndarray | None,
 
 
 def class_name(folder: str) -> str:
-    """Return the name of a class from its folder; one that is not UTF-8 (an old Chinese archive) is read as GB 18030."""
+    """Return the name of a class from its folder; one not UTF-8 (an old Chinese archive) is read as GB 18030."""
     raw = os.fsencode(folder)
     for encoding in ("utf-8", "gb18030"):
         try:
@@ -57,7 +64,7 @@ def read_tree(root: Path, sources: list[str], decoder: Decoder) -> tuple[np.ndar
         chunk, dropped, bad = [], [], []
         for row in range(first, min(first + CHUNK, len(sources))):
             raw = _bytes(root, sources[row])
-            decoder.refuse_binary(raw, shown(sources[row]))
+            decoder.refuse_binary(raw, sources[row])
             text, offset = decoder(raw, start=True)
             if offset is not None:
                 bad.append((row, offset))
