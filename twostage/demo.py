@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twostage.errors import BadInput
@@ -17,7 +18,7 @@ EDITION = "1"  # one more whenever other bytes would be built, so that an older 
 
 
 def resolve(corpus: str, model: str | None, cache_dir: Path | str) -> tuple[Path, str]:
-    """(corpus path, model) for what was asked; `demo` means the sample and the BERT under `cache_dir`/demo, built if need be.
+    """(corpus path, model) as asked; `demo` means the sample and the BERT under `cache_dir`/demo, built if need be.
 
     Only the bare word is the demo: ./demo is a folder. A ready demo imports neither torch nor transformers.
     BadInput: another model asked for with the demo, or a cache folder that can't be written.
@@ -68,12 +69,12 @@ def build(folder: Path, per_class: int = PER_CLASS, steps: int = STEPS, seed: in
 
 
 def write_demo(folder: Path, per_class: int, steps: int, seed: int) -> None:
-    """The sample (THUCNews/<class>/<n>.txt), the BERT (bert/) and the edition, all of it on the disk when this returns."""
+    """The sample (THUCNews/<class>/<n>.txt), the BERT (bert/) and the edition, all on the disk at return."""
     from twostage.demo_text import documents
 
     sample = documents(per_class, seed)
     say(
-        f"demo: writing {len(sample):,} generated documents and pretraining a tiny BERT on them, once, into {folder.parent}"
+        f"demo: writing {len(sample):,} generated documents and pretraining a tiny BERT on them, once, in {folder.parent}"
     )
     for name, number, text in sample:
         path = folder / "THUCNews" / name / f"{number}.txt"
@@ -84,8 +85,8 @@ def write_demo(folder: Path, per_class: int, steps: int, seed: int) -> None:
 
     write_bert([text for _, _, text in sample], folder / "bert", steps=steps, seed=seed)
     (folder / "edition").write_text(f"{EDITION}\n", encoding="utf-8")
-    for path in [*folder.rglob("*"), folder]:
-        sync(path)
+    with ThreadPoolExecutor(16) as pool:  # a file system commits many waiting files at once
+        list(pool.map(sync, [*folder.rglob("*"), folder]))
 
 
 def sync(path: Path) -> None:

@@ -1,13 +1,14 @@
 """The demo's tiny BERT: single characters for a vocabulary, pretrained on the demo's own texts, without their classes.
 
-Two tasks on the same masked texts: each masked character is told from its own place, as in BERT, and all of them from the
-[CLS] vector, so that this vector learns what a text is about.
+Two tasks on the same masked texts: each masked character is told from its own place, as in BERT, and all of them from
+the [CLS] vector, so that this vector learns what a text is about.
 """
 
 import string
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
@@ -30,11 +31,14 @@ def write_bert(texts: list[str], folder: Path, *, steps: int, seed: int) -> None
         torch.manual_seed(seed)
         model = BertForMaskedLM(config)
         pretrain(model, tokenizer(texts, truncation=True)["input_ids"], steps)
-    model.bert.save_pretrained(folder)
+    config.architectures = ["BertModel"]
+    config.save_pretrained(folder)
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.bert.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_vocabulary(texts: list[str], folder: Path) -> BertTokenizerFast:
-    """Save and return a fast tokenizer: special tokens, digits and letters (also inside a word), the characters of `texts`."""
+    """Save and return a fast tokenizer: special tokens, digits and letters, the characters of `texts`."""
     plain = string.digits + string.ascii_lowercase
     characters = sorted({character for text in texts for character in text if not character.isspace()} - set(plain))
     tokens = [*SPECIAL, *plain, *(f"##{character}" for character in plain), *characters]
@@ -45,7 +49,7 @@ def write_vocabulary(texts: list[str], folder: Path) -> BertTokenizerFast:
 
 
 def pretrain(model: BertForMaskedLM, documents: list[list[int]], steps: int) -> None:
-    """Train `model` on token ids, dropout off (so few steps have nothing to regularise): AdamW, linear warm-up, then down."""
+    """Train `model` on token ids, dropout off (few steps, little to regularise): AdamW, warm-up, then down."""
     model.eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
     order = torch.empty(0, dtype=torch.long)

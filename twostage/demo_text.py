@@ -1,7 +1,7 @@
-"""A small grammar of Chinese news: the demo's documents in the 14 THUCNews classes, the same bytes everywhere for a seed.
+"""A small grammar of Chinese news: documents in the 14 THUCNews classes, the same bytes everywhere for a seed.
 
 The title tells the class best; the body wanders into neighbouring classes (a lottery item about a football match), and
-neighbours share words. So counting words gets a classifier part of the way, and knowing where a word stands gets it further.
+neighbours share words. Counting words gets a classifier part of the way; knowing where a word stands gets it further.
 """
 
 import random
