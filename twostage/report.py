@@ -1,8 +1,91 @@
-"""Placeholder until the report lands in this module."""
+"""Rewrite runs/report.html and runs/results.csv from the run folders.
 
+python -m twostage.report
+python -m twostage.report --runs-dir runs --markdown > tables.md
+"""
+
+import os
+import sys
 from pathlib import Path
+
+from twostage import report_sections as part
+from twostage.cli import Parser, run
+from twostage.errors import BadInput
+from twostage.report_page import page, text
+from twostage.report_runs import group_runs, load_runs
+from twostage.results_csv import write_results
 
 
 def write_report(runs_dir: Path) -> Path:
-    """Rewrite <runs_dir>/report.html and results.csv from the run folders."""
-    return Path(runs_dir) / "report.html"
+    """Write <runs_dir>/report.html and results.csv and return the report's path. Damaged runs are named in it and skipped.
+
+    BadInput where the folder does not exist or cannot be written to.
+    """
+    runs_dir = Path(runs_dir)
+    if not runs_dir.is_dir():
+        raise BadInput(f"{runs_dir} is not a folder: train something first, or give --runs-dir")
+    runs, damaged = load_runs(runs_dir)
+    target, partial = runs_dir / "report.html", runs_dir / "report.html.partial"
+    try:
+        partial.write_text(html(runs, damaged), encoding="utf-8", errors="backslashreplace")
+        os.replace(partial, target)
+        write_results(runs, runs_dir / "results.csv")
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {error.filename or target} ({error.strerror}): give a --runs-dir that can be written to"
+        ) from None
+    return target
+
+
+def html(runs, damaged) -> str:
+    groups = group_runs(runs)
+    body = ["<header><h1>twostage</h1>"]
+    waiting = [r for r in runs if not r.complete]
+    notes = [f"{n} is damaged and left out: {why}" for n, why in damaged]
+    notes += [
+        f"{r.name} is {r.record['status']}" + ("" if r.record["status"] == "running" else " and has no result")
+        for r in waiting
+    ]
+    if len(groups) > 1:
+        body.append(f"<p>{len(groups)} test sets: figures are compared within one, never across.</p>")
+    body.append("</header>")
+    for group in groups:
+        body.append('<div class="group">')
+        if len(groups) > 1:
+            named = ", ".join(group.label_names[:8]) + (" …" if len(group.label_names) > 8 else "")
+            body.append(f"<h1>{text(named)}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
+        made = [
+            part.verdict_section(group), part.recipe_section(group), part.epoch_section(group), part.rate_section(group),
+            part.cost_section(group), part.paired_section(group), part.class_section(group), part.confusion_section(group),
+        ]  # fmt: skip
+        body += [*filter(None, made), "</div>"]
+    if not groups:
+        body.append('<div class="verdict"><p>No finished run yet.</p></div>')
+    body += [f'<p class="note">{text(line)}</p>' for line in notes]
+    body.append(part.runs_section(runs, damaged))
+    return page("twostage: report", "\n".join(body))
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="python -m twostage.report",
+        description="Rewrite report.html and results.csv from the run folders. Training does this after every run by itself.",
+        epilog="examples:\n  python -m twostage.report\n  python -m twostage.report --runs-dir runs --markdown > tables.md",
+    )
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the tables as Markdown instead, for a paper or a README"
+    )
+    return parser
+
+
+def main(argv=None) -> int:
+    args = build_parser().parse_args(argv)
+    print(write_report(args.runs_dir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

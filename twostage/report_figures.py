@@ -1,0 +1,91 @@
+"""The report's charts: which runs they show, and how those are drawn."""
+
+from twostage.charts import Series, Spot, line_chart, spot_chart
+from twostage.recipes import RECIPES
+from twostage.report_runs import Group, best
+from twostage.report_words import rate, seconds
+
+PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
+
+
+def epoch_chart(group: Group, width: int, height: int) -> str:
+    shown = list(group.columns)
+    rest = best([r for r in group.complete if r not in shown and not r.base])
+    shown += [rest] if rest else []
+    series = [
+        Series(r.name, [(e["epoch"], e["val_accuracy"]) for e in r.epochs], style=_style(r, i), accent=r.finetuned)
+        for i, r in enumerate(shown)
+    ]
+    last = max(x for s in series for x, _ in s.points)
+    ticks = list(range(1, last + 1)) if last <= 20 else None
+    return line_chart(
+        "Accuracy on val by epoch",
+        series,
+        "epoch",
+        "val accuracy",
+        width=width,
+        height=height,
+        x_ticks=ticks or [1, last],
+    )
+
+
+def rate_series(group: Group) -> list[Series]:
+    """One line a head (and batch size, and weight decay, where those vary), from the newest sweep; [] without one."""
+    sweeps = [r for r in group.complete if r.trials]
+    if not sweeps:
+        return []
+    sweep = sweeps[-1]
+    names = [
+        k
+        for k in ("head", "batch_size", "weight_decay", "class_weight")
+        if len({str(t.get(k)) for t in sweep.trials}) > 1
+    ]
+    found: dict[str, dict[float, list[float]]] = {}
+    for trial in sweep.trials:
+        value = next(e["val_accuracy"] for e in trial["epochs"] if e["epoch"] == trial["best_epoch"])
+        label = ", ".join(_said(k, trial.get(k)) for k in names or ["head"])
+        found.setdefault(label, {}).setdefault(trial["head_lr"], []).append(value)
+    chosen = ", ".join(_said(k, sweep.record.get(k)) for k in names or ["head"])
+    return [
+        Series(
+            label, [(lr, sum(v) / len(v)) for lr, v in sorted(at.items())], style=i, accent=label == chosen,
+            band=[(lr, min(v), max(v)) for lr, v in sorted(at.items())] if any(len(v) > 1 for v in at.values()) else [],
+        )
+        for i, (label, at) in enumerate(found.items())
+    ]  # fmt: skip
+
+
+def rate_chart(series: list[Series], width: int, height: int) -> str:
+    return line_chart(
+        "Accuracy on val over the learning rate", series, "learning rate", "val accuracy, best epoch", width=width, height=height,
+        log_x=True, x_text=rate, marks=PUBLISHED_RATES,
+    )  # fmt: skip
+
+
+def cost_chart(group: Group, width: int, height: int) -> str:
+    spots = [
+        Spot(r.name, max(r.seconds, 0.01), r.accuracy, *r.interval, style=_style(r, i), accent=r.finetuned)
+        for i, r in enumerate(dict.fromkeys([*group.columns, *[r for r in group.complete if not r.base]]))
+    ]
+    return spot_chart(
+        "Test accuracy over seconds",
+        spots,
+        "time, logarithmic",
+        "test accuracy",
+        width=width,
+        height=height,
+        x_text=_short,
+    )
+
+
+def _short(n: float) -> str:
+    return seconds(n).replace(".0 ", " ") if n >= 1 else f"{n:g} s"
+
+
+def _style(run, i: int) -> int:
+    """A recipe keeps its dash and marker from chart to chart."""
+    return list(RECIPES).index(run.base) if run.base else 7 + i
+
+
+def _said(key: str, value) -> str:
+    return str(value) if key in ("head", "class_weight") else f"{key.replace('_', ' ')} {value}"

@@ -1,0 +1,236 @@
+"""What the report knows of the runs: each run.json checked and brought into one form, runs grouped by their test set."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from twostage.errors import BadInput
+from twostage.recipes import RECIPES
+from twostage.runs import read_run
+
+HEAD_WORDS = {"1C": "1-layer head", "3C": "3-layer head", "3C-big": "3-layer head (big)"}
+
+
+@dataclass(eq=False)
+class RunView:
+    """One run. `record` is its run.json, of which all that the report reads was checked."""
+
+    path: Path
+    record: dict
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def complete(self) -> bool:
+        return self.record["status"] == "complete"
+
+    @property
+    def trials(self) -> list[dict]:
+        return self.record.get("trials") or []
+
+    @property
+    def finetuned(self) -> bool:
+        return self.record.get("encoder_lr") is not None
+
+    @property
+    def base(self) -> str | None:
+        """The recipe that this run follows, whatever the scale of its rates."""
+        name = str(self.record.get("recipe") or "").partition("-x")[0]
+        return name if name in RECIPES else None
+
+    @property
+    def epochs(self) -> list[dict]:
+        return self.record["epochs"]
+
+    @property
+    def accuracy(self) -> float:
+        return self.record["test_accuracy"]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        low, high = self.record["test_accuracy_ci95"]
+        return low, high
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of the chosen epoch: what runs are compared by when one is chosen."""
+        return next(e["val_accuracy"] for e in self.epochs if e["epoch"] == self.record["best_epoch"])
+
+    @property
+    def seconds(self) -> float:
+        return self.record["wall_seconds"]
+
+    @property
+    def order(self) -> tuple:
+        """Sorts runs by age; a number behind an equal name tells the younger of two from the same second."""
+        tail = self.name.rpartition("-")[2]
+        return str(self.record.get("created") or ""), int(tail) if tail.isdecimal() and len(tail) < 9 else 1
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray] | None:
+        """digest (M, 32), label (M,), predicted (M,), probabilities (M, C) of the test documents; None if absent or damaged."""
+        try:
+            with np.load(self.path / "predictions.npz", allow_pickle=False) as file:
+                found = {name: file[name] for name in ("digest", "label", "predicted", "probabilities")}
+            m, c = len(found["label"]), len(self.record["label_names"])
+            shapes = {"digest": (m, 32), "label": (m,), "predicted": (m,), "probabilities": (m, c)}
+            if any(found[name].shape != shape for name, shape in shapes.items()) or found["digest"].dtype != np.uint8:
+                return None
+            both = np.concatenate([found["label"], found["predicted"]]).astype(np.int64)
+            return found if m and both.min() >= 0 and both.max() < c else None
+        except (
+            Exception
+        ):  # a zip can be broken in many ways; whatever the way, the run is shown without its predictions
+            return None
+
+    @cached_property
+    def test_set(self) -> str:
+        """Equal for runs that were scored on the same documents with the same labels."""
+        names = json.dumps(self.record.get("label_names"), ensure_ascii=False)
+        found = hashlib.sha256(names.encode("utf-8", "surrogatepass"))
+        if self.complete and self.predictions is not None:
+            digest, label = self.predictions["digest"], self.predictions["label"].astype("<i4")
+            rows = np.concatenate([digest, label.view(np.uint8).reshape(-1, 4)], 1)
+            found.update(np.sort(np.ascontiguousarray(rows).view("S36").ravel()).tobytes())
+        else:
+            found.update(str((self.record.get("n_test"), self.record.get("fingerprint"))).encode())
+        return found.hexdigest()
+
+    @property
+    def setting(self) -> tuple:
+        """(name, value) of what may differ between runs on one test set and must then be said beside the name."""
+        encoder = self.record.get("encoder") if isinstance(self.record.get("encoder"), dict) else {}
+        keep = {"max_length": "{} tokens", "truncation": "{} kept", "pooling": "{} vector"}
+        said = {k: text.format(encoder[k]) for k, text in keep.items() if k in encoder}
+        if "weights" in encoder:
+            said["weights"] = f"encoder {str(encoder['weights'])[:6]}"
+        if self.record.get("n_train") is not None:
+            said["n_train"] = f"{self.record['n_train']:,} to train"
+        return tuple(sorted(said.items()))
+
+
+@dataclass
+class Group:
+    """Runs that were scored on the same test documents. `complete` by age; `head` and `tuned` are their two kinds."""
+
+    runs: list[RunView] = field(default_factory=list)
+
+    @cached_property
+    def complete(self) -> list[RunView]:
+        return [r for r in self.runs if r.complete]
+
+    @cached_property
+    def label_names(self) -> list[str]:
+        return self.complete[0].record["label_names"]
+
+    @cached_property
+    def frozen(self) -> RunView | None:
+        return best([r for r in self.complete if not r.finetuned])
+
+    @cached_property
+    def tuned(self) -> RunView | None:
+        return best([r for r in self.complete if r.finetuned])
+
+    @cached_property
+    def best(self) -> RunView:
+        return best(self.complete)
+
+    @cached_property
+    def columns(self) -> list[RunView]:
+        """The newest run of each name and setting among the seven recipes, in the order of the published table."""
+        newest = {(r.base, r.record["recipe"], r.setting): r for r in self.complete if r.base}
+        order = list(RECIPES)
+        return sorted(newest.values(), key=lambda r: (order.index(r.base), r.record.get("lr_scale") or 1, r.order))
+
+    def differs(self, run: RunView) -> str:
+        """What sets this run's encoder or training set off from those of the other runs here, in words; often nothing."""
+        every = [set(r.setting) for r in self.complete]
+        common = set.intersection(*every) if every else set()
+        names = {k for k, _ in set.union(*every) - common if all(k in dict(s) for s in every)} if every else set()
+        return ", ".join(v for k, v in run.setting if k in names)
+
+
+def best(runs: list[RunView]) -> RunView | None:
+    """The run of highest accuracy on val, the quickest on a tie."""
+    return max(runs, key=lambda r: (r.val_accuracy, -r.seconds), default=None)
+
+
+def load_runs(runs_dir: Path) -> tuple[list[RunView], list[tuple[str, str]]]:
+    """All runs in a folder by age, and (name, what is wrong) of those that are damaged."""
+    found, damaged = [], []
+    for path in sorted(p for p in Path(runs_dir).iterdir() if (p / "run.json").is_file()) if runs_dir.is_dir() else []:
+        try:
+            record = read_run(path)
+            check(record)
+        except BadInput as error:
+            damaged.append((path.name, str(error).replace(f"{path}/", "").replace(str(path), path.name)))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            damaged.append((path.name, f"run.json lacks or garbles {error}"))
+        else:
+            found.append(RunView(path, record))
+    return sorted(found, key=lambda r: r.order), damaged
+
+
+def group_runs(runs: list[RunView]) -> list[Group]:
+    """Groups of one test set each, the one with the newest run first; a run without results joins its fingerprint's group."""
+    groups: dict[str, Group] = {}
+    for run in runs:
+        if run.complete:
+            groups.setdefault(run.test_set, Group()).runs.append(run)
+    return sorted(groups.values(), key=lambda g: g.runs[-1].order, reverse=True)
+
+
+def check(record: dict) -> None:
+    """Raise unless all that the report reads of a run.json has its type: a complete run's results, any run's few facts."""
+    if record["status"] not in ("running", "complete", "failed", "interrupted"):
+        raise ValueError(f"status: {record['status']!r}")
+    if record["status"] != "complete":
+        return
+    names = record["label_names"]
+    _need(isinstance(names, list) and names and all(isinstance(n, str) for n in names), "label_names")
+    _check_epochs(record)
+    for key in ("test_accuracy", "test_macro_f1", "wall_seconds"):
+        _need(_number(record[key]) and record[key] >= 0, key)
+    _need(record["test_accuracy"] <= 1, "test_accuracy")
+    low, high = record["test_accuracy_ci95"]
+    _need(_number(low) and _number(high) and 0 <= low <= high <= 1, "test_accuracy_ci95")
+    counts = np.array(record["confusion"])
+    _need(counts.shape == (len(names),) * 2 and counts.dtype.kind == "i" and (counts >= 0).all(), "confusion")
+    for row in record["per_class"]:
+        _need(
+            isinstance(row["label"], str) and all(_number(row[k]) for k in ("precision", "recall", "f1")), "per_class"
+        )
+        _need(isinstance(row["support"], int), "per_class")
+    _need(len(record["per_class"]) == len(names), "per_class")
+    for key in ("encoder_lr", "head_lr", "lr_scale", "peak_memory_bytes", "steps", "n_train", "n_val", "n_test"):
+        _need(record.get(key) is None or _number(record[key]), key)
+    for trial in record.get("trials") or []:
+        _need(_number(trial["head_lr"]) and trial["head_lr"] > 0 and isinstance(trial["head"], str), "trials")
+        _check_epochs(trial)
+
+
+def _check_epochs(record: dict) -> None:
+    epochs = record["epochs"]
+    _need(isinstance(epochs, list) and epochs, "epochs")
+    for epoch in epochs:
+        _need(
+            isinstance(epoch["epoch"], int) and _number(epoch["val_accuracy"]) and 0 <= epoch["val_accuracy"] <= 1,
+            "epochs",
+        )
+    _need(any(e["epoch"] == record["best_epoch"] for e in epochs), "best_epoch")
+
+
+def _number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _need(fine, key: str) -> None:
+    if not fine:
+        raise ValueError(key)

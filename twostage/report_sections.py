@@ -1,0 +1,261 @@
+"""The report's sections about results: one function each, from a group of runs on one test set to HTML, or "" for nothing to show."""
+
+import numpy as np
+
+from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.report_page import figure, section, table, td, text, th
+from twostage.report_runs import Group, RunView
+from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict, when
+from twostage.report_figures import cost_chart, epoch_chart, rate_chart, rate_series
+
+MOST_CLASSES = 40  # a confusion matrix of more is no picture any more
+
+
+def has_published(group: Group) -> bool:
+    """Published figures belong beside runs on the 14 THUCNews classes only."""
+    return set(group.label_names) == set(THUCNEWS_CLASSES) and len(group.label_names) == len(THUCNEWS_CLASSES)
+
+
+def verdict_section(group: Group) -> str:
+    r = group.best.record
+    n = {k: f"{r[k]:,}" for k in ("n_train", "n_val", "n_test") if r.get(k) is not None}
+    facts = [f"{len(group.label_names)} classes"]
+    facts += [
+        f"{n[k]} documents to {what}"
+        for k, what in (("n_train", "train"), ("n_val", "choose the epoch"), ("n_test", "test"))
+        if k in n
+    ]
+    facts += (
+        dict(group.best.setting).get("max_length", "").split("|") if "max_length" in dict(group.best.setting) else []
+    )
+    said = "".join(f"<p>{text(line)}</p>" for line in verdict(group))
+    return f'<div class="verdict">{said}</div><p class="facts">{text(" · ".join(facts))}</p>'
+
+
+def recipe_section(group: Group) -> str:
+    """The seven recipes by epoch: ours on the whole val split, published figures in grey beside them where they belong."""
+    shown, published = group.columns, has_published(group)
+    columns = [(name, run) for name in RECIPES for run in ([r for r in shown if r.base == name] or [None])]
+    if not shown:
+        return ""
+    if not published:
+        columns = [(name, run) for name, run in columns if run]
+    span = ' colspan="2"' if published else ""
+    first, second = [th("", "first")], [th("epoch", "first")]
+    for name, run in columns:
+        first.append(th(run.record["recipe"] if run else name, "n start", span, sub=_rates_sub(group, name, run)))
+        second.append(th("ours", "n soft start") if published else th("val", "n soft start"))
+        second += [th("publ.", "n soft")] if published else []
+    last = max(
+        [e["epoch"] for _, r in columns if r for e in r.epochs]
+        + [len(RECIPES[n].published) for n, _ in columns if published]
+    )
+    rows = []
+    for epoch in range(1, last + 1):
+        row = [td(epoch, "first")]
+        for name, run in columns:
+            found = next((e for e in run.epochs if e["epoch"] == epoch), None) if run else None
+            chosen = " best" if found and epoch == run.record["best_epoch"] else ""
+            row.append(td(acc(found["val_accuracy"]) if found else "", f"n start{chosen}"))
+            if published:
+                known = RECIPES[name].published
+                row.append(td(acc(known[epoch - 1]) if epoch <= len(known) else "", "n soft"))
+        rows.append(row)
+
+    def line(title, value, grey=lambda name: ""):
+        cells = [th(title, "first")]
+        for name, run in columns:
+            cells.append(td(value(run) if run else "–", "n start"))
+            cells += [td(grey(name), "n soft")] if published else []
+        return cells
+
+    foot = [
+        line("test accuracy", lambda r: acc(r.accuracy)),
+        line("95 % from", lambda r: acc(r.interval[0])),
+        line("to", lambda r: acc(r.interval[1])),
+        line("macro-F1", lambda r: acc(r.record["test_macro_f1"])),
+        line("optimizer steps", lambda r: f"{r.record['steps']:,}" if r.record.get("steps") is not None else "–"),
+        line("time", lambda r: seconds(r.seconds)),
+        line(
+            "peak memory, GB",
+            lambda r: memory(r.record.get("peak_memory_bytes")),
+            lambda n: f"{RECIPES[n].published_memory_gb:g}",
+        ),
+    ]
+    about = [
+        "Accuracy on the whole val split after each epoch. The epoch in colour has the highest and was chosen; test was scored once, for it.",
+        "B is BERT and C the classifier; what is not named is frozen. The digit counts the zeros of the learning rate: 3 is 1e-4, 4 is 1e-5.",
+    ]
+    if published:
+        about.append(
+            "Grey: the published experiment. Each of its figures is a multiple of 1/64, read off one batch: about ±10 points at 0.8. "
+            "How many steps it trained was not published. Context, not a target."
+        )
+    return section(
+        "The seven recipes by epoch",
+        about,
+        table(["".join(first), "".join(second)], rows, kind="recipes", foot=foot),
+        wide=True,
+    )
+
+
+def _rates_sub(group: Group, name: str, run: RunView | None) -> str:
+    if run is None:
+        return "not run"
+    other = "" if run.record["recipe"] == run.name else run.name
+    return ", ".join(filter(None, (rates(run), other, group.differs(run))))
+
+
+def epoch_section(group: Group) -> str:
+    about = ["Accuracy on val after each epoch, for the newest run of each recipe and the best run of all others."]
+    return section("Accuracy by epoch", about, figure(lambda w, h: epoch_chart(group, w, h)))
+
+
+def rate_section(group: Group) -> str:
+    """Accuracy over the learning rate, from sweeps and from whatever head runs differ in their rate."""
+    series = rate_series(group)
+    if not series:
+        return ""
+    best = group.frozen
+    at_edge = [
+        s for s in series if s.points and max(s.points, key=lambda p: p[1])[0] in (s.points[0][0], s.points[-1][0])
+    ]
+    about = [
+        "Accuracy on val of each head's best epoch, over its learning rate; the band spans the seeds, the line is their mean."
+    ]
+    if any(s.accent for s in series):
+        about.append(f"Chosen on val: {rate(best.record['head_lr'])}. Dashed: the published rates.")
+    about += [f"{s.label} is best at the edge of its range: sweep further before trusting it." for s in at_edge]
+    return section("Learning rate of the head", about, figure(lambda w, h: rate_chart(series, w, h)))
+
+
+def cost_section(group: Group) -> str:
+    """What each run took against what it reached, as a chart and a table."""
+    published = has_published(group)
+    head = [th("run"), th("learning rate"), th("test accuracy", "n"), th("95 % interval", "n"), th("macro-F1", "n")]
+    head += [th("time", "n"), th("memory, GB", "n")] + ([th("published", "n soft")] if published else [])
+    rows = []
+    for r in sorted(group.complete, key=lambda r: -r.accuracy):
+        grey = f"{RECIPES[r.base].published_memory_gb:g}" if r.base else ""
+        chosen = "n best" if r is group.best else "n"
+        name = r.name + (f" ({len(r.trials)} trials)" if r.trials else "")
+        rows.append(
+            [
+                th(name, sub=group.differs(r)),
+                td(rates(r)),
+                td(acc(r.accuracy), chosen),
+                td(interval(r), "n"),
+                td(acc(r.record["test_macro_f1"]), "n"),
+            ]
+            + [td(seconds(r.seconds), "n"), td(memory(r.record.get("peak_memory_bytes")), "n")]
+            + ([td(grey, "n soft")] if published else [])
+        )
+    about = [
+        "Test accuracy with its 95 % interval over the seconds of the whole run (logarithmic). Heads read cached vectors: their time leaves out the one extraction."
+    ]
+    if published:
+        about.append(
+            "Published GPU memory at batch 64: BERT and classifier 20.9 GB, BERT alone 20.58 GB, classifier alone 2.37 GB."
+        )
+    return section(
+        "Cost against accuracy", about, figure(lambda w, h: cost_chart(group, w, h)) + table(["".join(head)], rows)
+    )
+
+
+def paired_section(group: Group) -> str:
+    """Each fine-tuned run against the best frozen one on the same test documents."""
+    tuned = [r for r in group.complete if r.finetuned]
+    if not tuned or not group.frozen:
+        return ""
+    frozen = group.frozen
+    head = [
+        th("fine-tuned"),
+        th("accuracy", "n"),
+        th("difference", "n"),
+        th("McNemar p", "n"),
+        th("extra time", "n"),
+        th("points a minute", "n"),
+    ]
+    rows = []
+    for r in sorted(tuned, key=lambda r: -r.accuracy):
+        gain, extra, p = r.accuracy - frozen.accuracy, r.seconds - frozen.seconds, paired_p(frozen, r)
+        sign = "+" if gain > 0 else "−" if gain < 0 else "±"
+        rows.append(
+            [th(r.name), td(acc(r.accuracy), "n"), td(f"{sign}{points(gain)} points", "n")]
+            + [td("–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}", "n"), td(seconds(max(extra, 0)), "n")]
+            + [td(f"{gain * 100 / (extra / 60):.2f}" if extra > 0 else "–", "n")]
+        )
+    about = [
+        f"Against the best frozen run, {frozen.name} ({acc(frozen.accuracy)}, {seconds(frozen.seconds)}), on the same test documents.",
+        "McNemar's test asks whether chance alone would make two runs differ that much: it looks only at documents that one has right and the other wrong.",
+    ]
+    return section("Frozen against fine-tuned", about, table(["".join(head)], rows))
+
+
+def class_section(group: Group) -> str:
+    run = group.best
+    other = group.frozen if run.finetuned else group.tuned
+    head = [th("class"), th("test documents", "n"), th("precision", "n"), th("recall", "n"), th("F1", "n"), th("")]
+    head += [th(f"F1 of {other.name}", "n soft")] if other else []
+    rows = []
+    for i, row in enumerate(run.record["per_class"]):
+        bar = f'<td><span class="bar"><i style="width:{min(max(row["f1"], 0), 1) * 100:.1f}%"></i></span></td>'
+        cells = [
+            th(row["label"]),
+            td(f"{row['support']:,}", "n"),
+            *(td(acc(row[k]), "n") for k in ("precision", "recall", "f1")),
+            bar,
+        ]
+        rows.append((row["f1"], cells + ([td(acc(other.record["per_class"][i]["f1"]), "n soft")] if other else [])))
+    rows = [cells for _, cells in sorted(rows, key=lambda pair: pair[0])]
+    about = [f"The run that did best on val, {run.name}; the hardest classes first."]
+    return section("Each class", about, table(["".join(head)], rows))
+
+
+def confusion_section(group: Group) -> str:
+    run, names = group.best, group.label_names
+    about = [f"{run.name}: a row is what a document is, a column what it was taken for. Shade: share of the row."]
+    if len(names) > MOST_CLASSES:
+        about = [f"{len(names)} classes are too many for a picture; the pairs most often confused stand below."]
+        return section("Confusion matrix", about, "")
+    counts = np.array(run.record["confusion"])
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    head = ['<th class="first"></th>', *(f'<th><span title="{text(n)}">{text(n)}</span></th>' for n in names)]
+    rows = []
+    for i, name in enumerate(names):
+        cells = [th(name, "first")]
+        for j in range(len(names)):
+            share = shares[i, j] if i == j else min(1.0, shares[i, j] * 2.5)
+            shade = 0 if counts[i, j] == 0 else 6 + 84 * share
+            kind = " ".join(filter(None, ("hit" * (i == j), "deep" * bool(shade > 55), "zero" * (not counts[i, j]))))
+            cells.append(td(f"{counts[i, j]:,}" if counts[i, j] else "·", kind, f' style="--a:{shade:.0f}"'))
+        rows.append(cells)
+    return section("Confusion matrix", about, table(["".join(head)], rows, kind="confusion"), wide=len(names) > 16)
+
+
+def runs_section(runs: list[RunView], damaged: list[tuple[str, str]]) -> str:
+    """Every folder, also those that hold no result."""
+    rows = []
+    for r in sorted(runs, key=lambda r: r.order, reverse=True):
+        error = r.record.get("error") or ""
+        why = f"{r.record['status']}{': ' + str(error)[:300] if error else ''}"
+        result = acc(r.accuracy) if r.complete else ""
+        rows.append(
+            [
+                th(r.name),
+                td(when(r)),
+                td(why, "text" if error else ""),
+                td(result, "n"),
+                td(r.record.get("seed", "–"), "n"),
+                td(rates(r) if r.complete else ""),
+            ]
+        )
+    rows += [
+        [th(name), td(""), td(f"damaged, skipped: {why}", "text"), td(""), td(""), td("")] for name, why in damaged
+    ]
+    head = [th("run"), th("started"), th("state"), th("test accuracy", "n"), th("seed", "n"), th("learning rate")]
+    return section(
+        "All runs",
+        ["Every run folder, the newest first, also those that are not shown above."],
+        table(["".join(head)], rows),
+    )

@@ -1,0 +1,117 @@
+"""How the report says figures and runs in words."""
+
+from datetime import datetime
+
+import numpy as np
+
+from twostage.metrics import mcnemar
+from twostage.recipes import RECIPES
+from twostage.report_runs import HEAD_WORDS, Group, RunView
+
+
+def rate(lr: float) -> str:
+    """A learning rate without rounding it away: 1e-4, 3.16e-3, 2e-5."""
+    mantissa, _, exponent = f"{lr:.4e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def seconds(n: float) -> str:
+    if n < 9.95:
+        return f"{n:.1f} s"
+    if n < 119.5:
+        return f"{n:.0f} s"
+    return f"{n / 60:.0f} min" if n < 7170 else f"{n / 3600:.1f} h"
+
+
+def memory(n: float | None) -> str:
+    return "–" if n is None else f"{n / 1e9:.2f}"
+
+
+def acc(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def interval(run: RunView) -> str:
+    low, high = run.interval
+    return f"{low:.3f} to {high:.3f}"
+
+
+def points(difference: float) -> str:
+    """A difference of accuracies in points: 1.9, 12.4."""
+    return f"{abs(difference) * 100:.1f}"
+
+
+def rates(run: RunView) -> str:
+    """BERT 1e-5, head 1e-4."""
+    encoder, head = run.record.get("encoder_lr"), run.record.get("head_lr")
+    if encoder is None:
+        return f"head {rate(head)}" if head else ""
+    return f"BERT {rate(encoder)}, " + (f"head {rate(head)}" if head else "head frozen")
+
+
+def head_words(run: RunView) -> str:
+    return HEAD_WORDS.get(run.record.get("head"), "head")
+
+
+def when(run: RunView) -> str:
+    try:
+        return datetime.fromisoformat(run.record["created"]).strftime("%Y-%m-%d %H:%M")
+    except (KeyError, TypeError, ValueError):
+        return "–"
+
+
+def paired_p(a: RunView, b: RunView) -> float | None:
+    """McNemar's p for two runs on the same test documents, matched by text; None where predictions are missing."""
+    if a.predictions is None or b.predictions is None:
+        return None
+    right = []
+    for run in (a, b):
+        p = run.predictions
+        order = np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T))
+        right.append((p["label"] == p["predicted"])[order])
+    return mcnemar(*right) if len(right[0]) == len(right[1]) else None
+
+
+def chance(p: float | None) -> str:
+    """, more than chance (p < 0.001)."""
+    if p is None:
+        return ""
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return f" ({'more than chance' if p < 0.05 else 'no more than chance'}, McNemar {said})"
+
+
+def verdict(group: Group) -> list[str]:
+    """One to three sentences: what a frozen BERT reaches, what fine-tuning adds and costs, where the published rates stand."""
+    frozen, tuned = group.frozen, group.tuned
+    said = []
+    if frozen:
+        cost = f"in {seconds(frozen.seconds)}"
+        if frozen.trials:
+            cost = f"in a sweep of {len(frozen.trials)} trials that took {seconds(frozen.seconds)}"
+        said.append(
+            f"A frozen BERT with a {head_words(frozen)} at {rate(frozen.record['head_lr'])} reaches "
+            f"{acc(frozen.accuracy)} ({interval(frozen)}) {cost}"
+        )
+    if tuned and not frozen:
+        said.append(
+            f"Fine-tuned BERT ({tuned.name}) reaches {acc(tuned.accuracy)} ({interval(tuned)}) in {seconds(tuned.seconds)}."
+        )
+        return said + [
+            "No head has been trained on frozen vectors for this test set yet, so there is nothing to hold it against."
+        ]
+    if tuned:
+        gain = tuned.accuracy - frozen.accuracy
+        how = chance(paired_p(frozen, tuned))
+        verb = "adds" if gain > 0 else "loses" if gain < 0 else "changes nothing"
+        amount = f" {points(gain)} points" if gain else ""
+        said[-1] += f"; fine-tuning ({tuned.name}) {verb}{amount} for {seconds(tuned.seconds)}{how}."
+    else:
+        said[-1] += "; nothing has been fine-tuned on this test set yet."
+    slow = [r for r in group.columns if not r.finetuned and r.record.get("head_lr") == RECIPES[r.base].head_lr]
+    slow = [
+        r for r in slow if r.record.get("head") == frozen.record.get("head") and r.accuracy < frozen.accuracy - 0.01
+    ]
+    if slow:
+        held = " and ".join(f"{acc(r.accuracy)} at {rate(r.record['head_lr'])} ({r.name})" for r in slow)
+        said.append(f"At the published rates the same head comes to {held}.")
+    return said
