@@ -1,20 +1,23 @@
 """A labelled corpus in any of its forms: what is known of each document, and its text when asked for."""
 
+import itertools
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from twostage.audit import absent_classes, audit
-from twostage.corpus_findings import Findings
+from twostage.corpus_findings import Documents, Findings
 from twostage.corpus_layout import Layout, recognise
-from twostage.corpus_lines import enumerate_lines, line_texts, parse, read_lines
+from twostage.corpus_lines import line_texts, read_lines
+from twostage.corpus_parse import enumerate_lines, parsed_again
 from twostage.corpus_text import Decoder, shown, text_digest
-from twostage.corpus_tree import list_tree, read_tree, tree_texts
+from twostage.corpus_tree import read_tree, tree_texts
 from twostage.errors import BadInput
-from twostage.splits import SPLITS, by_position, carve, pick_per_class
+from twostage.splits import SPLITS, TRAIN, by_position, carve, pick_per_class
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Corpus:
     sources: list[str]
     characters: np.ndarray
     findings: Findings
-    read: int  # documents before --per-class
+    n_read: int  # documents before --per-class
     layout: Layout
     decoder: Decoder
     places: tuple[np.ndarray, ...] | None  # line files: (file, offset, length), each (N,)
@@ -61,7 +64,7 @@ class Corpus:
         """Return what there is to say of the corpus, a line each, for the log."""
         n = np.bincount(self.split, minlength=len(SPLITS))
         sizes = ", ".join(f"{name} {count:,}" for name, count in zip(SPLITS, n, strict=True))
-        part = f" of {self.read:,}" if self.read != len(self) else ""
+        part = f" of {self.n_read:,}" if self.n_read != len(self) else ""
         said = [
             f"corpus {shown(self.name)}: {self.format}",
             f"{len(self):,}{part} documents in {len(self.label_names)} classes: {sizes}",
@@ -77,49 +80,40 @@ def read_corpus(path, *, per_class=None, encoding: str = "utf-8-sig", on_undecod
     """
     decoder = Decoder.named(encoding, replace=on_undecodable == "replace")
     layout = recognise(path)
-    places, notes = None, list(layout.notes)
-    if layout.kind == "tree":
-        sources, label, split, label_names = list_tree(layout)
-        records, kept, empty, undecodable = read_tree(layout.root, sources, decoder)
-        label, split = label[kept], None if split is None else split[kept]
-        sources = [source for source, keep in zip(sources, kept.tolist(), strict=True) if keep]
-        phrase = layout.phrase.replace("a tree of", f"a tree of {len(label_names)}")
-    else:
-        lines = read_lines(layout, decoder)
-        records, sources, label, split, label_names = (
-            lines.records,
-            lines.sources,
-            lines.label,
-            lines.split,
-            lines.label_names,
-        )
-        empty, undecodable, phrase = lines.empty, lines.undecodable, layout.phrase
-        places = tuple(np.array(column) for column in (lines.file, lines.offset, lines.length))
-        notes += lines.notes
+    found = (read_tree if layout.kind == "tree" else read_lines)(layout, decoder)
     if on_undecodable == "fail":
-        undecodable.refuse(decoder.encoding)
-    _refuse_hopeless(path, label, label_names)
+        found.undecodable.refuse(decoder.encoding)
+    _refuse_hopeless(path, found)
 
-    position = records["position"].astype(np.uint64)
-    if split is None:
+    position = found.records["position"].astype(np.uint64)
+    if found.split is None:
         split, carved = by_position(position), SPLITS
     else:
-        split, carved = carve(split, position)
-    phrase += f", {_how_split(carved)}"
-    if not (split == 0).any():
-        raise BadInput(f"{shown(path)}: {len(label)} documents leave train empty; more are needed")
-    digest = np.ascontiguousarray(records["digest"])
-    findings = Findings(empty, undecodable, decoder.replace, audit(digest, label, split, sources, label_names), notes)
-    read, characters = len(sources), records["characters"].astype(np.int32)
+        split, carved = carve(found.split, position)
+    if not (split == TRAIN).any():
+        raise BadInput(f"{shown(path)}: {len(split):,} documents leave train empty; more are needed")
+    digest = np.ascontiguousarray(found.records["digest"])
+    audited = audit(digest, found.label, split, found.sources, found.label_names)
+
+    rows = np.arange(len(split))
     if per_class is not None:
-        rows = pick_per_class(records["pick"], label, split, per_class)
-        label, split, digest, characters = label[rows], split[rows], digest[rows], characters[rows]
-        sources = [sources[row] for row in rows.tolist()]
-        places = None if places is None else tuple(column[rows] for column in places)
+        rows = pick_per_class(found.records["pick"], found.label, split, per_class)
     return Corpus(
-        _name(path), layout.root, phrase, label_names, label, split, digest, sources, characters, findings, read,
-        layout, decoder, places,
-    )  # fmt: skip
+        name=_name(path),
+        root=layout.root,
+        format=_form(layout, found, carved, decoder),
+        label_names=found.label_names,
+        label=found.label[rows],
+        split=split[rows],
+        digest=digest[rows],
+        sources=[found.sources[row] for row in rows.tolist()],
+        characters=found.records["characters"][rows].astype(np.int32),
+        findings=Findings(found.empty, found.undecodable, decoder.replace, audited, layout.notes + found.notes),
+        n_read=len(split),
+        layout=layout,
+        decoder=decoder,
+        places=None if found.places is None else tuple(column[rows] for column in found.places),
+    )
 
 
 def texts_of(path, sources, digests, encoding: str = "utf-8-sig") -> list[str | None]:
@@ -138,44 +132,45 @@ def _tree_found(layout, decoder, wanted):
         # A source may come from a stranger's cache: nothing outside the corpus, and nothing but files, is opened.
         if os.path.isabs(source) or ".." in source.split("/") or not os.path.isfile(f"{layout.root}/{source}"):
             continue
-        try:
+        with suppress(BadInput):  # one that can't be read is not found
             text = tree_texts(layout.root, [source], decoder)[0]
-        except BadInput:
-            continue
-        if text_digest(text) == digest:
-            yield (source, digest), text
+            if text_digest(text) == digest:
+                yield (source, digest), text
 
 
 def _lines_found(layout, decoder, wanted):
-    by_source = {}
-    for source, digest in wanted:
-        by_source.setdefault(source, []).append(digest)
     for _, part in layout.parts:
-        left = {int(m[1]) for s in by_source if (m := re.fullmatch(re.escape(part) + r":(\d{1,12})", s))}
-        for number, _, raw in enumerate_lines(layout.root / part) if left else ():
-            if number in left:
-                try:
-                    text = parse(layout.kind, raw, decoder, first=number == 1)[0]
-                except BadInput:
-                    continue
-                if text is not None and text_digest(text) in by_source[f"{part}:{number}"]:
-                    yield (f"{part}:{number}", text_digest(text)), text
-                if number == max(left):
-                    break
+        ours = [(m, digest) for s, digest in wanted if (m := re.fullmatch(re.escape(part) + r":(\d{1,12})", s))]
+        left = {(int(m[1]), digest): m[0] for m, digest in ours}
+        numbers, last = {number for number, _ in left}, max(left, default=(0,))[0]
+        with suppress(BadInput):
+            for number, _, raw in itertools.takewhile(lambda at: at[0] <= last, enumerate_lines(layout.root / part)):
+                if (
+                    number in numbers
+                    and (text := parsed_again(layout.kind, raw, decoder, first=number == 1)) is not None
+                ):
+                    digest = text_digest(text)
+                    if (number, digest) in left:
+                        yield (left[number, digest], digest), text
 
 
-def _refuse_hopeless(path, label, label_names) -> None:
-    classes = np.unique(label)
+def _refuse_hopeless(path, found: Documents) -> None:
+    classes = np.unique(found.label)
     if not len(classes):
         raise BadInput(f"{shown(path)}: no document in it has text; nothing to learn from")
     if len(classes) == 1:
-        raise BadInput(f"{shown(path)}: a single class, {shown(label_names[classes[0]])}; two are needed to tell apart")
+        name = shown(found.label_names[classes[0]])
+        raise BadInput(f"{shown(path)}: a single class, {name}; a classifier needs two to tell apart")
 
 
-def _how_split(carved) -> str:
+def _form(layout: Layout, found: Documents, carved: tuple[str, ...], decoder: Decoder) -> str:
+    form = layout.phrase.replace("a tree of", f"a tree of {len(found.label_names)}")
+    if decoder.encoding != "utf-8":
+        form += f" in {decoder.encoding}"
     if not carved:
-        return "split by its files"
-    return "split by text digest" if carved == SPLITS else f"{' and '.join(carved)} carved from train by text digest"
+        return f"{form}, split by its files"
+    how = "split by text digest" if carved == SPLITS else f"{' and '.join(carved)} carved from train by text digest"
+    return f"{form}, {how}"
 
 
 def _name(path) -> str:

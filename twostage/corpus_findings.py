@@ -1,6 +1,8 @@
-"""What reading a corpus brings to light, and how it is said."""
+"""What reading a corpus yields: its documents, what was left out or odd, and how that is said."""
 
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from twostage.audit import Audit
 from twostage.corpus_text import shown
@@ -31,6 +33,21 @@ class Undecodable:
             f"{f' and {more:,} more' if more else ''}; name the encoding (--encoding gb18030 is common for Chinese)"
             f", or pass --on-undecodable skip or replace"
         )
+
+
+@dataclass
+class Documents:
+    """The N documents that reading a corpus yields, in its order, and what it met on the way."""
+
+    records: np.ndarray  # (N,) RECORD
+    sources: list[str]
+    label: np.ndarray  # (N,) int32 into label_names
+    split: np.ndarray | None  # (N,) uint8 as the corpus has it, None where it has no splits
+    label_names: list[str]
+    empty: int
+    undecodable: Undecodable
+    notes: list[str] = field(default_factory=list)
+    places: tuple[np.ndarray, ...] | None = None  # of lines: (file, offset, length), each (N,)
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """A corpus as a tree: one folder a class, one .txt a document. Files are opened and hashed by several threads."""
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from twostage.corpus_findings import Undecodable
+from twostage.corpus_findings import Documents, Undecodable
 from twostage.corpus_layout import Layout, has_txt, ignored, is_txt
 from twostage.corpus_text import RECORD, Decoder, record, shown
 from twostage.errors import BadInput
@@ -17,8 +18,17 @@ THREADS = 8  # more than cores: they wait for the disk
 CHUNK = 256  # files a thread takes at a time
 
 
-def list_tree(layout: Layout) -> tuple[list[str], np.ndarray, np.ndarray | None, list[str]]:
-    """List a tree -> (sources, label (N,) int32, split (N,) uint8 or None, label_names), ordered by name."""
+def read_tree(layout: Layout, decoder: Decoder) -> Documents:
+    """Read every document of a tree, ordered by name. Raises BadInput naming a file that is binary or can't be read."""
+    sources, label, split, label_names = _listed(layout)
+    records, kept, empty, undecodable = _read(layout.root, sources, decoder)
+    sources = list(itertools.compress(sources, kept.tolist()))
+    split = None if split is None else split[kept]
+    return Documents(records, sources, label[kept], split, label_names, empty, undecodable)
+
+
+def _listed(layout: Layout) -> tuple[list[str], np.ndarray, np.ndarray | None, list[str]]:
+    """List a tree -> (sources, label (N,) int32, split (N,) uint8 or None, label_names)."""
     try:
         return _list_tree(layout)
     except OSError as error:
@@ -56,7 +66,7 @@ def class_name(folder: str) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def read_tree(root: Path, sources: list[str], decoder: Decoder) -> tuple[np.ndarray, np.ndarray, int, Undecodable]:
+def _read(root: Path, sources: list[str], decoder: Decoder) -> tuple[np.ndarray, np.ndarray, int, Undecodable]:
     """Read every file -> (records (K,) RECORD, kept (N,) bool, number of empty documents, the undecodable)."""
     kept, records, empty, undecodable = np.ones(len(sources), bool), bytearray(), 0, Undecodable()
 
