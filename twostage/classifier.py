@@ -45,6 +45,8 @@ class BertClassifier(BertPreTrainedModel):
     """Token ids (B, T) -> logits (B, C): a head on last_hidden_state[:, 0], or on the pooler's output, or on the mean."""
 
     config_class = ClassifierConfig
+    accepts_loss_kwargs = True  # for the Trainer: the loss is divided by the weight of the global batch, once
+    encoder_frozen = False
 
     def __init__(self, config: ClassifierConfig):
         super().__init__(config)
@@ -53,7 +55,8 @@ class BertClassifier(BertPreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, **_) -> SequenceClassifierOutput:
-        out = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
+            out = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         if self.config.pooling == "cls":
             vectors = out.last_hidden_state[:, 0]  # (B, D)
         elif self.config.pooling == "pooler":
@@ -64,6 +67,13 @@ class BertClassifier(BertPreTrainedModel):
             mask = attention_mask[:, :, None].to(out.last_hidden_state.dtype)  # (B, T, 1)
             vectors = (out.last_hidden_state * mask).sum(1) / mask.sum(1)
         return SequenceClassifierOutput(logits=self.head(vectors))
+
+    def train(self, mode: bool = True) -> "BertClassifier":
+        """A frozen encoder stays in eval mode: no dropout."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.bert.eval()
+        return self
 
 
 AutoConfig.register("twostage-bert", ClassifierConfig)

@@ -38,10 +38,16 @@ class Run:
         self.record["error"] = str(error)
         write_json(self.path / "run.json", self.record)
 
-    def log(self, line: dict) -> None:
-        """Append one line to metrics.jsonl: an epoch of the run, or of one of its trials."""
+    def log(self, *lines: dict) -> None:
+        """Append lines to metrics.jsonl: each an epoch of the run, or of one of its trials."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.writelines(json.dumps(_plain(line), ensure_ascii=False) + "\n" for line in lines)
+
+    def rewrite_log(self, lines: list[dict]) -> None:
+        """Begin metrics.jsonl anew with these lines: what a resumed run had behind it at its checkpoint."""
+        (self.path / "metrics.jsonl").unlink(missing_ok=True)
+        for line in lines:
+            self.log(line)
 
     def finish(self, **results) -> None:
         """Mark the run complete, with its results. wall_seconds and peak_memory_bytes are filled in unless given."""

@@ -1,0 +1,47 @@
+"""How much memory a device has left, and the most that a stretch of work took."""
+
+import contextlib
+import resource
+from pathlib import Path
+
+import torch
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure anew: the allocator's peak on a GPU; on the CPU the process's, where Linux lets it be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory in use since reset_peak: what tensors took on a GPU, the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _proc("/proc/self/status", "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that could still be taken; None where nobody says. On the CPU the least of the machine, the cgroup and ulimit -v."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    limits = [_proc("/proc/meminfo", "MemAvailable")]
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    ceiling, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if ceiling != resource.RLIM_INFINITY:
+        limits.append(ceiling - (_proc("/proc/self/status", "VmSize") or 0))
+    known = [limit for limit in limits if limit is not None]
+    return max(0, min(known)) if known else None
+
+
+def _proc(file: str, name: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(file).read_text().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+    return None
