@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .cache_bytes import CacheBytes, disk_trouble, page_rows
+from .cache_bytes import CacheBytes, disk_trouble, page_rows, write_fully
 from .cache_format import PAGE_ROWS, facts_digest, pages_of, vectors_digest
 from .cache_lock import release_lock, take_lock
-from .cache_structure import create_partial, fsync_folder
+from .cache_structure import build, create_partial, fsync_folder
 from .differences import explain
 from .errors import BadInput
 from .feature_cache import FeatureCache, read_facts_checked
-from .identity import Identity, shown
+from .identity import Identity
 from .progress import say
 from .safe_open import open_safely
+from .storable import storable
 
 
 class CacheWriter:
@@ -77,7 +78,7 @@ class CacheWriter:
             raise ValueError(f"rows {first}..{first + n - 1} are not whole pages")
         if vectors.shape != (n, self.identity.hidden_size) or not len(token_count) == len(truncated) == n:
             raise ValueError(f"{vectors.shape} vectors, {len(token_count)} counts, {len(truncated)} flags do not fit")
-        stored = self._storable(first, vectors)
+        stored = storable(vectors, self.file.tables["vectors"].dtype, self.identity.sources[first : first + n])
         pages = np.arange(first // PAGE_ROWS, pages_of(first + n))
         fresh = pages[self.page_done[pages] == 0]
         if not len(fresh):
@@ -157,6 +158,7 @@ class CacheWriter:
 
     def _resume(self) -> None:
         self._open(self.partial, writable=True)
+        self._restore_structure()
         fingerprint, total = self.identity.fingerprint, len(self.reader)
         marked = self.file.read("page_done") == 1
         self.digests = {name: self.file.read(name) for name in ("vectors_digest", "facts_digest")}
@@ -175,29 +177,19 @@ class CacheWriter:
         if lost:
             say(f"encoding again what does not match its digest: {page_rows(lost, total)}")
 
+    def _restore_structure(self) -> None:
+        """Write the bytes between the tables again where they are not as at the start: readers may overlook such
+        damage, but the finished file is the same to the last byte."""
+        tables, gaps, size = build(self.identity)
+        if tables == self.file.tables and size == os.fstat(self.file.fd).st_size:
+            with disk_trouble(self.partial, "the disk refused to resume"):
+                for at, data in gaps:
+                    if os.pread(self.file.fd, len(data), at) != data:
+                        write_fully(self.file.fd, data, at)
+
     def _write_marks(self, first: int, stop: int) -> None:
         """Digests and marks of these pages, fsynced."""
         for name, digests in self.digests.items():
             self.file.write(name, first, digests[first:stop])
         self.file.write("page_done", first, self.page_done[first:stop])
         os.fsync(self.file.fd)
-
-    def _storable(self, first: int, vectors: np.ndarray) -> np.ndarray:
-        """(n, D) in the stored dtype; BadInput where a number does not survive that."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            stored = np.ascontiguousarray(vectors, self.file.tables["vectors"].dtype)
-        wrong = np.flatnonzero(~np.isfinite(stored).all(axis=1))
-        if len(wrong):
-            at = int(wrong[0])
-            source = shown(self.identity.sources[first + at])
-            if np.isfinite(vectors[at]).all():
-                worst = float(np.abs(vectors[at]).max())
-                raise BadInput(
-                    f"{source}: its vector reaches {worst:,.0f}, more than float16 holds (65,504); "
-                    "use --store-dtype float32"
-                )
-            raise BadInput(
-                f"{source}: the encoder gives a number that is not finite; check that document and the weights, "
-                "or try --dtype float32"
-            )
-        return stored

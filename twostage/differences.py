@@ -68,7 +68,7 @@ def column(one, name: str, rows: np.ndarray) -> list[str]:
 
 
 def changed(name: str, have: list[str], asked: list[str], place, rows: np.ndarray, names: tuple[str, str]) -> list[str]:
-    """ ["label: 3 documents differ, first a/1.txt: cache sport, asked politics"], or nothing."""
+    """["label: 3 documents differ, first a/1.txt: cache sport, asked politics"], or nothing."""
     where = [at for at, (one, other) in enumerate(zip(have, asked, strict=True)) if one != other]
     if not where:
         return []
@@ -76,6 +76,5 @@ def changed(name: str, have: list[str], asked: list[str], place, rows: np.ndarra
     word = "document differs" if len(where) == 1 else "documents differ, first"
     source = shown(place.sources[int(rows[first])])
     return [
-        f"{name}: {len(where):,} {word} {source}: "
-        f"{names[0]} {shown(have[first])}, {names[1]} {shown(asked[first])}"
+        f"{name}: {len(where):,} {word} {source}: {names[0]} {shown(have[first])}, {names[1]} {shown(asked[first])}"
     ]

@@ -99,9 +99,7 @@ def read_structure(file: h5py.File, file_size: int) -> tuple[Header, dict[str, T
         if start < stop:
             raise Refused(f"{other} overlaps {one}")
     encoder = {name: settings[name] for name in ENCODER_FIELDS}
-    header = Header(
-        encoder, settings["store_dtype"], fingerprint, decode_names(names), names, documents, hidden_size
-    )
+    header = Header(encoder, settings["store_dtype"], fingerprint, decode_names(names), names, documents, hidden_size)
     return header, tables
 
 
