@@ -1,6 +1,5 @@
 """A labelled corpus in any of its forms: what is known of each document, and its text when asked for."""
 
-import itertools
 import os
 import re
 from contextlib import suppress
@@ -140,18 +139,14 @@ def _tree_found(layout, decoder, wanted):
 
 def _lines_found(layout, decoder, wanted):
     for _, part in layout.parts:
-        ours = [(m, digest) for s, digest in wanted if (m := re.fullmatch(re.escape(part) + r":(\d{1,12})", s))]
-        left = {(int(m[1]), digest): m[0] for m, digest in ours}
-        numbers, last = {number for number, _ in left}, max(left, default=(0,))[0]
+        matches = [(re.fullmatch(re.escape(part) + r":(\d{1,12})", source), digest) for source, digest in wanted]
+        asked = {(int(m[1]), digest): m[0] for m, digest in matches if m}
+        numbers = {number for number, _ in asked}
         with suppress(BadInput):
-            for number, _, raw in itertools.takewhile(lambda at: at[0] <= last, enumerate_lines(layout.root / part)):
-                if (
-                    number in numbers
-                    and (text := parsed_again(layout.kind, raw, decoder, first=number == 1)) is not None
-                ):
-                    digest = text_digest(text)
-                    if (number, digest) in left:
-                        yield (left[number, digest], digest), text
+            for number, _, raw in enumerate_lines(layout.root / part) if asked else ():
+                text = parsed_again(layout.kind, raw, decoder, first=number == 1) if number in numbers else None
+                if text is not None and (number, digest := text_digest(text)) in asked:
+                    yield (asked[number, digest], digest), text
 
 
 def _refuse_hopeless(path, found: Documents) -> None:
