@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 TEXT = 12  # font size of all text in a chart
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 3", "1 3")
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 3", "1 3", "6 2 2 2 2 2")
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Series:
     points: list[tuple[float, float]]
     style: int = 0
     accent: bool = False
+    hollow: bool = False
     band: list[tuple[float, float, float]] = field(default_factory=list)
 
 
@@ -35,6 +36,7 @@ class Spot:
     high: float
     style: int = 0
     accent: bool = False
+    hollow: bool = False
 
 
 def text_width(text: str) -> float:
@@ -78,34 +80,48 @@ def spread(wanted: list[float], gap: float, low: float, high: float) -> list[flo
     return placed
 
 
-class Frame:
-    """The axes of a chart and the mapping from data to pixels. Values of y are accuracies, 0 to 1."""
+STEPS = (0, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
-    def __init__(self, width, height, xs, ys, right, *, log_x=False, x_ticks=None, x_text=str, y_text="{:.2f}".format):
-        self.width, self.height, self.log_x = width, height, log_x
+
+class Frame:
+    """The axes of a chart and the mapping from data to pixels. Values of y are accuracies, 0 to 1.
+
+    `stretch` spaces accuracies by the logarithm of the error, as 0.8 and 0.98 deserve to be told apart as well as 0.2 and 0.8.
+    """
+
+    def __init__(self, size, xs, ys, right, *, log_x=False, x_ticks=None, x_text="{:g}".format, stretch=False, top=16):
+        self.width, self.height = size
+        self.log_x, self.stretch, self.x_text = log_x, stretch, x_text
         low, high = min(ys), max(ys)
-        pad = max((high - low) * 0.04, 0.004)
-        self.y_ticks = [t for t in nice_ticks(max(0, low - pad), min(1, high + pad)) if -1e-9 <= t <= 1 + 1e-9]
-        self.y0, self.y1 = self.y_ticks[0], max(self.y_ticks[-1], min(1.0, high + pad))
+        if stretch:
+            high = min(high, STEPS[-1])
+            first = max(i for i, s in enumerate(STEPS) if s <= low or i == 0)
+            last = min(i for i, s in enumerate(STEPS) if s >= high)
+            self.y_ticks = list(STEPS[first : max(last, first + 1) + 1])
+        else:
+            pad = max((high - low) * 0.04, 0.004)
+            self.y_ticks = [t for t in nice_ticks(max(0, low - pad), min(1, high + pad), 8) if -1e-9 <= t <= 1 + 1e-9]
+        self.y0, self.y1 = self.y_ticks[0], self.y_ticks[-1]
         digits = max(2, *(len(f"{t:g}".partition(".")[2]) for t in self.y_ticks))
         self.y_text = [f"{t:.{digits}f}" for t in self.y_ticks]
-        self.left, self.right, self.top, self.bottom = 12 + 7 * (digits + 2), right, 16, height - 44
+        self.left, self.right, self.top, self.bottom = 12 + 7 * (digits + 2), right, top, self.height - 44
         self.x0, self.x1 = min(xs), max(xs)
         if self.x0 == self.x1:
             self.x0, self.x1 = (self.x0 / 2, self.x1 * 2) if log_x else (self.x0 - 0.5, self.x1 + 0.5)
-        inner = width - self.left - self.right
-        most = max(2, int(inner / 54))
+        most = max(2, int((self.width - self.left - right) / 54))
         self.x_ticks = x_ticks if x_ticks is not None else log_ticks(self.x0, self.x1, most)
         if len(self.x_ticks) > most:
             self.x_ticks = self.x_ticks[:: math.ceil(len(self.x_ticks) / most)]
-        self.x_text = x_text
 
     def x(self, value: float) -> float:
         a, b, v = (math.log(n) for n in (self.x0, self.x1, value)) if self.log_x else (self.x0, self.x1, value)
         return self.left + (v - a) / (b - a) * (self.width - self.left - self.right)
 
     def y(self, value: float) -> float:
-        return self.bottom - (value - self.y0) / (self.y1 - self.y0) * (self.bottom - self.top)
+        a, b, v = self.y0, self.y1, min(max(value, self.y0), self.y1)
+        if self.stretch:
+            a, b, v = (-math.log(1 - n) for n in (a, b, v))
+        return self.bottom - (v - a) / (b - a) * (self.bottom - self.top)
 
     def axes(self, x_label: str, y_label: str) -> list[str]:
         end = self.width - self.right
@@ -132,72 +148,75 @@ class Frame:
         )
 
 
-def marker(style: int, x: float, y: float, kind: str) -> str:
-    """One of seven shapes: circle, square, triangle, diamond, and the last three hollow."""
-    r = 3.6
+def marker(s: Series | Spot, x: float, y: float) -> str:
+    """One of eight shapes by style, filled or hollow."""
     shapes = (
-        f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z",
-        f"M{x - r * 0.9:.1f} {y - r * 0.9:.1f}h{1.8 * r:.1f}v{1.8 * r:.1f}h{-1.8 * r:.1f}z",
-        f"M{x:.1f} {y - r * 1.25:.1f}l{r * 1.2:.1f} {r * 2.1:.1f}h{-2.4 * r:.1f}z",
-        f"M{x:.1f} {y - r * 1.35:.1f}l{r * 1.35:.1f} {r * 1.35:.1f}l{-r * 1.35:.1f} {r * 1.35:.1f}l{-r * 1.35:.1f} {-r * 1.35:.1f}z",
+        "m-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z",
+        "m-3.2 -3.2h6.4v6.4h-6.4z",
+        "m0 -4.4l4.3 7.4h-8.6z",
+        "m0 -4.8l4.8 4.8l-4.8 4.8l-4.8 -4.8z",
+        "m0 4.4l4.3 -7.4h-8.6z",
+        "m-1.3 -4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
+        "m-4.4 0l4.4 -2.6l4.4 2.6l-4.4 2.6z",
+        "m0 -4.6l1.4 3.2h3.2l-2.6 2l1 3.4l-3 -2l-3 2l1 -3.4l-2.6 -2h3.2z",
     )
-    hollow = " hollow" if style % 7 >= 4 else ""
-    return f'<path class="{kind} dot{hollow}" d="{shapes[style % 7 % 4]}"/>'
+    return f'<path class="{kind(s)} dot{" hollow" * s.hollow}" d="M{x:.1f} {y:.1f}{shapes[s.style % 8]}"/>'
 
 
-def line_chart(
-    title, series, x_label, y_label, *, width=760, height=340, log_x=False, x_ticks=None, x_text=None, marks=()
-):
+def kind(s: Series | Spot) -> str:
+    return "accent" if s.accent else "ink"
+
+
+def line_chart(title, series, x_label, y_label, size, *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=()):
     """Lines with a label at their end. `marks` are (x, text): upright dashed lines, for instance the published rates."""
     xs = [x for s in series for x, _ in s.points] + [x for x, _ in marks]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *two in s.band for y in two]
     right = 16 + max(text_width(s.label) for s in series)
-    frame = Frame(width, height, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text or "{:g}".format)
+    frame = Frame(size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16)
     parts = frame.axes(x_label, y_label)
     for x, text in marks:
         parts.append(f'<path class="mark" d="M{frame.x(x):.1f} {frame.top}V{frame.bottom}"/>')
-        parts.append(f'<text class="tick mid" x="{frame.x(x):.1f}" y="{frame.top - 5}">{escape(text)}</text>')
+        parts.append(f'<text class="tick mid" x="{frame.x(x):.1f}" y="{frame.top - 6}">{escape(text)}</text>')
     ends = [frame.y(s.points[-1][1]) for s in series]
     places = spread(ends, TEXT + 2, frame.top, frame.bottom)
     for s, place in zip(series, places, strict=True):
-        kind = "accent" if s.accent else "ink"
         if s.band:
             upper = "L".join(f"{frame.x(x):.1f} {frame.y(high):.1f}" for x, _, high in s.band)
             lower = "L".join(f"{frame.x(x):.1f} {frame.y(low):.1f}" for x, low, _ in reversed(s.band))
-            parts.append(f'<path class="{kind} band" d="M{upper}L{lower}z"/>')
+            parts.append(f'<path class="{kind(s)} band" d="M{upper}L{lower}z"/>')
         line = "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in s.points)
-        dash = f' stroke-dasharray="{DASHES[s.style % 7]}"' if s.style % 7 else ""
-        parts.append(f'<path class="{kind} line" d="M{line}"{dash}/>')
-        parts += [marker(s.style, frame.x(x), frame.y(y), kind) for x, y in s.points]
+        dash = f' stroke-dasharray="{DASHES[s.style % 8]}"' if s.style % 8 else ""
+        parts.append(f'<path class="{kind(s)} line" d="M{line}"{dash}/>')
+        parts += [marker(s, frame.x(x), frame.y(y)) for x, y in s.points]
         x, y = frame.x(s.points[-1][0]), frame.y(s.points[-1][1])
-        edge = width - right + 8
-        if abs(place - y) > 3 or x < width - right - 8:
+        edge = frame.width - right + 8
+        if abs(place - y) > 3 or x < frame.width - right - 8:
             parts.append(f'<path class="leader" d="M{x + 6:.1f} {y:.1f}L{edge - 2:.1f} {place:.1f}"/>')
-        parts.append(f'<text class="{kind} label" x="{edge + 2:.1f}" y="{place + 4:.1f}">{escape(s.label)}</text>')
+        parts.append(f'<text class="{kind(s)} label" x="{edge + 2:.1f}" y="{place + 4:.1f}">{escape(s.label)}</text>')
     return frame.svg(title, parts)
 
 
-def spot_chart(title, spots, x_label, y_label, *, width=760, height=340, x_text=None):
-    """Labelled points with upright intervals over a logarithmic x."""
+def spot_chart(title, spots, x_label, y_label, size, *, x_ticks, x_text="{:g}".format):
+    """Labelled points with upright intervals over a logarithmic x; y by the logarithm of the error. Ticks that don't fit are left out."""
     xs = [x for s in spots for x in (s.x / 1.5, s.x * 1.5)]
-    frame = Frame(
-        width, height, xs, [y for s in spots for y in (s.low, s.high)], 16, log_x=True, x_text=x_text or "{:g}".format
-    )
+    ys = [y for s in spots for y in (s.low, s.high)]
+    ticks = [t for t in x_ticks if min(xs) <= t <= max(xs)]
+    frame = Frame(size, xs, ys, 16, log_x=True, x_ticks=ticks, x_text=x_text, stretch=True)
     parts, taken = frame.axes(x_label, y_label), []
     for s in sorted(spots, key=lambda s: s.x):
-        kind, x, y = ("accent" if s.accent else "ink"), frame.x(s.x), frame.y(s.y)
-        parts.append(f'<path class="{kind} whisker" d="M{x:.1f} {frame.y(s.low):.1f}V{frame.y(s.high):.1f}"/>')
-        parts.append(marker(s.style, x, y, kind))
+        x, y = frame.x(s.x), frame.y(s.y)
+        parts.append(f'<path class="{kind(s)} whisker" d="M{x:.1f} {frame.y(s.low):.1f}V{frame.y(s.high):.1f}"/>')
+        parts.append(marker(s, x, y))
         taken.append((x - 5, y - 6, x + 5, y + 6))
     for s in sorted(spots, key=lambda s: -s.y):
-        kind, x, y, wide = ("accent" if s.accent else "ink"), frame.x(s.x), frame.y(s.y), text_width(s.label)
+        x, y, wide = frame.x(s.x), frame.y(s.y), text_width(s.label)
         offsets = sorted((o for o in range(-70, 71, 7)), key=abs)
         places = [(side, o) for o in offsets for side in (1, -1)]
         boxes = [(x + 9 if side > 0 else x - 9 - wide, y + o - 7, side, o) for side, o in places]
         inside = [
             b
             for b in boxes
-            if b[0] >= frame.left and b[0] + wide <= width - 4 and frame.top - 8 <= b[1] <= frame.bottom - 14
+            if b[0] >= frame.left and b[0] + wide <= frame.width - 4 and frame.top - 8 <= b[1] <= frame.bottom - 14
         ]
         free = [
             b
@@ -210,5 +229,5 @@ def spot_chart(title, spots, x_label, y_label, *, width=760, height=340, x_text=
             parts.append(
                 f'<path class="leader" d="M{x + side * 5:.1f} {y:.1f}L{left + (-2 if side > 0 else wide + 2):.1f} {top + 7:.1f}"/>'
             )
-        parts.append(f'<text class="{kind} label" x="{left:.1f}" y="{top + 11:.1f}">{escape(s.label)}</text>')
+        parts.append(f'<text class="{kind(s)} label" x="{left:.1f}" y="{top + 11:.1f}">{escape(s.label)}</text>')
     return frame.svg(title, parts)

@@ -8,11 +8,14 @@ import os
 import sys
 from pathlib import Path
 
+from twostage import report_classes as classes
+from twostage import report_mistakes as errors
 from twostage import report_sections as part
 from twostage.cli import Parser, run
 from twostage.errors import BadInput
+from twostage.mistakes import findings_of
 from twostage.report_page import page, text
-from twostage.report_runs import group_runs, load_runs
+from twostage.report_runs import RunView, group_runs, load_runs
 from twostage.results_csv import write_results
 
 
@@ -27,7 +30,7 @@ def write_report(runs_dir: Path) -> Path:
     runs, damaged = load_runs(runs_dir)
     target, partial = runs_dir / "report.html", runs_dir / "report.html.partial"
     try:
-        partial.write_text(html(runs, damaged), encoding="utf-8", errors="backslashreplace")
+        partial.write_text(html(runs, damaged, runs_dir), encoding="utf-8", errors="backslashreplace")
         os.replace(partial, target)
         write_results(runs, runs_dir / "results.csv")
     except OSError as error:
@@ -37,7 +40,7 @@ def write_report(runs_dir: Path) -> Path:
     return target
 
 
-def html(runs, damaged) -> str:
+def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) -> str:
     groups = group_runs(runs)
     body = ["<header><h1>twostage</h1>"]
     waiting = [r for r in runs if not r.complete]
@@ -54,15 +57,25 @@ def html(runs, damaged) -> str:
         if len(groups) > 1:
             named = ", ".join(group.label_names[:8]) + (" …" if len(group.label_names) > 8 else "")
             body.append(f"<h1>{text(named)}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
+        best, found = group.best, findings_of(group, runs_dir)
         made = [
-            part.verdict_section(group), part.recipe_section(group), part.epoch_section(group), part.rate_section(group),
-            part.cost_section(group), part.paired_section(group), part.class_section(group), part.confusion_section(group),
-        ]  # fmt: skip
+            part.verdict_section(group),
+            part.recipe_section(group),
+            part.epoch_section(group),
+            part.rate_section(group),
+            part.cost_section(group),
+            part.paired_section(group),
+            classes.class_section(group),
+            classes.confusion_section(group),
+            errors.mistakes_section(found, best.name),
+            errors.pairs_section(found),
+            errors.data_section(found),
+        ]
         body += [*filter(None, made), "</div>"]
     if not groups:
         body.append('<div class="verdict"><p>No finished run yet.</p></div>')
     body += [f'<p class="note">{text(line)}</p>' for line in notes]
-    body.append(part.runs_section(runs, damaged))
+    body.append(classes.runs_section(runs, damaged))
     return page("twostage: report", "\n".join(body))
 
 

@@ -2,19 +2,26 @@
 
 from twostage.charts import Series, Spot, line_chart, spot_chart
 from twostage.recipes import RECIPES
-from twostage.report_runs import Group, best
-from twostage.report_words import rate, seconds
+from twostage.report_runs import Group, RunView, best
+from twostage.report_words import rate
 
+TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 86400)
 PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
 
 
-def epoch_chart(group: Group, width: int, height: int) -> str:
+def epoch_chart(group: Group, size: tuple[int, int]) -> str:
     shown = list(group.columns)
     rest = best([r for r in group.complete if r not in shown and not r.base])
     shown += [rest] if rest else []
     series = [
-        Series(r.name, [(e["epoch"], e["val_accuracy"]) for e in r.epochs], style=_style(r, i), accent=r.finetuned)
-        for i, r in enumerate(shown)
+        Series(
+            r.name,
+            [(e["epoch"], e["val_accuracy"]) for e in r.epochs],
+            style=_style(r),
+            accent=r.finetuned,
+            hollow=_scaled(r),
+        )
+        for r in shown
     ]
     last = max(x for s in series for x, _ in s.points)
     ticks = list(range(1, last + 1)) if last <= 20 else None
@@ -23,8 +30,7 @@ def epoch_chart(group: Group, width: int, height: int) -> str:
         series,
         "epoch",
         "val accuracy",
-        width=width,
-        height=height,
+        size,
         x_ticks=ticks or [1, last],
     )
 
@@ -55,36 +61,50 @@ def rate_series(group: Group) -> list[Series]:
     ]  # fmt: skip
 
 
-def rate_chart(series: list[Series], width: int, height: int) -> str:
+def rate_chart(series: list[Series], size: tuple[int, int]) -> str:
     return line_chart(
-        "Accuracy on val over the learning rate", series, "learning rate", "val accuracy, best epoch", width=width, height=height,
+        "Accuracy on val over the learning rate", series, "learning rate", "val accuracy, best epoch", size,
         log_x=True, x_text=rate, marks=PUBLISHED_RATES,
     )  # fmt: skip
 
 
-def cost_chart(group: Group, width: int, height: int) -> str:
+def cost_chart(group: Group, size: tuple[int, int]) -> str:
     spots = [
-        Spot(r.name, max(r.seconds, 0.01), r.accuracy, *r.interval, style=_style(r, i), accent=r.finetuned)
-        for i, r in enumerate(dict.fromkeys([*group.columns, *[r for r in group.complete if not r.base]]))
+        Spot(
+            r.name,
+            max(r.seconds, 0.01),
+            r.accuracy,
+            *r.interval,
+            style=_style(r),
+            accent=r.finetuned,
+            hollow=_scaled(r),
+        )
+        for r in dict.fromkeys([*group.columns, *[r for r in group.complete if not r.base]])
     ]
     return spot_chart(
         "Test accuracy over seconds",
         spots,
         "time, logarithmic",
         "test accuracy",
-        width=width,
-        height=height,
-        x_text=_short,
+        size,
+        x_ticks=TIMES,
+        x_text=_time,
     )
 
 
-def _short(n: float) -> str:
-    return seconds(n).replace(".0 ", " ") if n >= 1 else f"{n:g} s"
+def _time(n: float) -> str:
+    if n < 60:
+        return f"{n:g} s"
+    return f"{n / 60:g} min" if n < 3600 else f"{n / 3600:g} h"
 
 
-def _style(run, i: int) -> int:
+def _style(run: RunView) -> int:
     """A recipe keeps its dash and marker from chart to chart."""
-    return list(RECIPES).index(run.base) if run.base else 7 + i
+    return list(RECIPES).index(run.base) if run.base else len(RECIPES)
+
+
+def _scaled(run: RunView) -> bool:
+    return run.base is not None and run.record["recipe"] != run.base
 
 
 def _said(key: str, value) -> str:

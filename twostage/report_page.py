@@ -11,21 +11,21 @@ html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC", sans-serif;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-main { max-width: 1160px; margin: 0 auto; padding: 40px 32px 64px; }
+main { max-width: 1200px; margin: 0 auto; padding: 40px 32px 64px; }
 header { margin-bottom: 8px; }
 h1 { font-size: 14px; font-weight: 600; margin: 0; letter-spacing: .01em; }
 h1 + p, .facts { color: var(--soft); font-size: 13px; margin: 2px 0 0; }
 .verdict { font-size: 25px; line-height: 1.36; font-weight: 450; letter-spacing: -.008em; margin: 36px 0 20px; max-width: 38em;
   text-wrap: pretty; }
 .verdict p { margin: 0 0 .5em; } .verdict p + p { font-size: 17px; color: var(--soft); letter-spacing: 0; }
-.group { margin-top: 40px; } .group + .group { border-top: 3px solid var(--ink); padding-top: 28px; margin-top: 72px; }
+.facts { margin-bottom: 30px; } .group { margin-top: 40px; } .group + .group { border-top: 3px solid var(--ink); padding-top: 28px; margin-top: 72px; }
 section { border-top: 1px solid var(--line); padding: 22px 0 34px; display: grid; grid-template-columns: minmax(0, 1fr); gap: 14px 40px; }
 h2 { font-size: 15px; font-weight: 600; margin: 0 0 6px; }
 h3 { font-size: 13px; font-weight: 600; margin: 22px 0 6px; } h3:first-child { margin-top: 0; }
 .about p { font-size: 13px; color: var(--soft); margin: 0 0 8px; max-width: 60em; }
 @media (min-width: 1020px) {
-  section:not(.wide) { grid-template-columns: 236px minmax(0, 1fr); }
-  section.wide .about { display: grid; grid-template-columns: 236px minmax(0, 1fr); gap: 40px; } }
+  section:not(.wide) { grid-template-columns: 220px minmax(0, 1fr); }
+  section.wide .about { display: grid; grid-template-columns: 220px minmax(0, 1fr); gap: 40px; } }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; }
 table { border-collapse: collapse; font-size: 13px; line-height: 1.35; }
 th, td { padding: 4px 14px 4px 0; text-align: left; vertical-align: baseline; white-space: nowrap; }
@@ -34,21 +34,21 @@ tbody tr + tr > * { border-top: 1px solid var(--line); } tbody.sum { border-top:
 td.n, th.n { text-align: right; } th.soft, td.soft, .soft { color: var(--soft); font-weight: 400; }
 td:last-child, th:last-child { padding-right: 0; }
 td.text { white-space: normal; min-width: 15em; max-width: 44em; }
-.sub { display: block; font-weight: 400; color: var(--soft); font-size: 12px; }
+.sub { display: block; white-space: pre-line; font-weight: 400; color: var(--soft); font-size: 12px; }
 .best { color: var(--accent); font-weight: 650; }
 .bar { display: inline-block; vertical-align: middle; width: 96px; height: 8px; background: var(--faint); margin-left: 10px; }
 .bar i { display: block; height: 8px; background: var(--accent); }
 .first { position: sticky; left: 0; background: var(--paper); z-index: 1; padding-right: 14px !important; }
 table.recipes { width: 100%; } table.recipes thead tr:first-child th { border-bottom: 0; padding-bottom: 0; }
 table.recipes .n { padding-right: 8px; padding-left: 4px; } table.recipes .start { border-left: 10px solid transparent; background-clip: padding-box; }
-table.confusion td { text-align: right; min-width: 2.5em; padding: 4px 6px; border: 1px solid var(--paper); }
+table.confusion td { text-align: right; min-width: 3.5em; padding: 4px 6px; border: 1px solid var(--paper); }
 table.confusion td { background: color-mix(in srgb, var(--accent) calc(var(--a, 0) * 1%), var(--faint)); }
 table.confusion td.deep { color: var(--paper); } table.confusion td.zero { color: color-mix(in srgb, var(--soft) 45%, transparent); }
 table.confusion tr > * { border-top: 1px solid var(--paper) !important; }
 table.confusion td.hit { font-weight: 600; } table.confusion thead th { border: 0; text-align: center; padding: 2px 3px; font-weight: 400; }
 table.confusion th span { writing-mode: vertical-rl; max-height: 9em; overflow: hidden; }
 table.confusion .first { text-align: right; font-weight: 400; padding-right: 10px !important; }
-figure { margin: 0; } svg { display: block; max-width: 100%; height: auto; overflow: visible; } .narrow { display: none; }
+figure { margin: 0; } figure + .scroll { margin-top: 22px; } svg { display: block; max-width: 100%; height: auto; overflow: visible; } .narrow { display: none; }
 @media (max-width: 719px) { .broad { display: none; } .narrow { display: block; } main { padding: 22px 16px 40px; }
   .verdict { font-size: 20px; margin: 24px 0 16px; } .verdict p + p { font-size: 15px; } section { padding: 18px 0 26px; } }
 svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif;
@@ -116,5 +116,5 @@ def th(value, kind: str = "", more: str = "", sub: str = "") -> str:
 
 
 def figure(draw) -> str:
-    """A chart twice, drawn by draw(width, height): for screens and for phones; the style shows the one that fits."""
-    return f'<figure class="broad">{draw(840, 360)}</figure><figure class="narrow">{draw(348, 300)}</figure>'
+    """A chart twice, drawn by draw((width, height)): for screens and for phones; the style shows the one that fits."""
+    return f'<figure class="broad">{draw((880, 400))}</figure><figure class="narrow">{draw((348, 320))}</figure>'

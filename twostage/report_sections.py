@@ -1,14 +1,10 @@
 """The report's sections about results: one function each, from a group of runs on one test set to HTML, or "" for nothing to show."""
 
-import numpy as np
-
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.report_figures import cost_chart, epoch_chart, rate_chart, rate_series
 from twostage.report_page import figure, section, table, td, text, th
 from twostage.report_runs import Group, RunView
-from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict, when
-from twostage.report_figures import cost_chart, epoch_chart, rate_chart, rate_series
-
-MOST_CLASSES = 40  # a confusion matrix of more is no picture any more
+from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict
 
 
 def has_published(group: Group) -> bool:
@@ -43,7 +39,7 @@ def recipe_section(group: Group) -> str:
     span = ' colspan="2"' if published else ""
     first, second = [th("", "first")], [th("epoch", "first")]
     for name, run in columns:
-        first.append(th(run.record["recipe"] if run else name, "n start", span, sub=_rates_sub(group, name, run)))
+        first.append(th(run.record["recipe"] if run else name, "n start", span, sub=_subtitle(group, run)))
         second.append(th("ours", "n soft start") if published else th("val", "n soft start"))
         second += [th("publ.", "n soft")] if published else []
     last = max(
@@ -71,7 +67,7 @@ def recipe_section(group: Group) -> str:
 
     foot = [
         line("test accuracy", lambda r: acc(r.accuracy)),
-        line("95 % from", lambda r: acc(r.interval[0])),
+        line("95 % interval from", lambda r: acc(r.interval[0])),
         line("to", lambda r: acc(r.interval[1])),
         line("macro-F1", lambda r: acc(r.record["test_macro_f1"])),
         line("optimizer steps", lambda r: f"{r.record['steps']:,}" if r.record.get("steps") is not None else "–"),
@@ -99,16 +95,16 @@ def recipe_section(group: Group) -> str:
     )
 
 
-def _rates_sub(group: Group, name: str, run: RunView | None) -> str:
+def _subtitle(group: Group, run: RunView | None) -> str:
     if run is None:
         return "not run"
     other = "" if run.record["recipe"] == run.name else run.name
-    return ", ".join(filter(None, (rates(run), other, group.differs(run))))
+    return "\n".join(filter(None, (*rates(run).split(", "), other, group.differs(run))))
 
 
 def epoch_section(group: Group) -> str:
     about = ["Accuracy on val after each epoch, for the newest run of each recipe and the best run of all others."]
-    return section("Accuracy by epoch", about, figure(lambda w, h: epoch_chart(group, w, h)))
+    return section("Accuracy by epoch", about, figure(lambda size: epoch_chart(group, size)))
 
 
 def rate_section(group: Group) -> str:
@@ -126,7 +122,7 @@ def rate_section(group: Group) -> str:
     if any(s.accent for s in series):
         about.append(f"Chosen on val: {rate(best.record['head_lr'])}. Dashed: the published rates.")
     about += [f"{s.label} is best at the edge of its range: sweep further before trusting it." for s in at_edge]
-    return section("Learning rate of the head", about, figure(lambda w, h: rate_chart(series, w, h)))
+    return section("Learning rate of the head", about, figure(lambda size: rate_chart(series, size)))
 
 
 def cost_section(group: Group) -> str:
@@ -158,7 +154,7 @@ def cost_section(group: Group) -> str:
             "Published GPU memory at batch 64: BERT and classifier 20.9 GB, BERT alone 20.58 GB, classifier alone 2.37 GB."
         )
     return section(
-        "Cost against accuracy", about, figure(lambda w, h: cost_chart(group, w, h)) + table(["".join(head)], rows)
+        "Cost against accuracy", about, figure(lambda size: cost_chart(group, size)) + table(["".join(head)], rows)
     )
 
 
@@ -190,72 +186,3 @@ def paired_section(group: Group) -> str:
         "McNemar's test asks whether chance alone would make two runs differ that much: it looks only at documents that one has right and the other wrong.",
     ]
     return section("Frozen against fine-tuned", about, table(["".join(head)], rows))
-
-
-def class_section(group: Group) -> str:
-    run = group.best
-    other = group.frozen if run.finetuned else group.tuned
-    head = [th("class"), th("test documents", "n"), th("precision", "n"), th("recall", "n"), th("F1", "n"), th("")]
-    head += [th(f"F1 of {other.name}", "n soft")] if other else []
-    rows = []
-    for i, row in enumerate(run.record["per_class"]):
-        bar = f'<td><span class="bar"><i style="width:{min(max(row["f1"], 0), 1) * 100:.1f}%"></i></span></td>'
-        cells = [
-            th(row["label"]),
-            td(f"{row['support']:,}", "n"),
-            *(td(acc(row[k]), "n") for k in ("precision", "recall", "f1")),
-            bar,
-        ]
-        rows.append((row["f1"], cells + ([td(acc(other.record["per_class"][i]["f1"]), "n soft")] if other else [])))
-    rows = [cells for _, cells in sorted(rows, key=lambda pair: pair[0])]
-    about = [f"The run that did best on val, {run.name}; the hardest classes first."]
-    return section("Each class", about, table(["".join(head)], rows))
-
-
-def confusion_section(group: Group) -> str:
-    run, names = group.best, group.label_names
-    about = [f"{run.name}: a row is what a document is, a column what it was taken for. Shade: share of the row."]
-    if len(names) > MOST_CLASSES:
-        about = [f"{len(names)} classes are too many for a picture; the pairs most often confused stand below."]
-        return section("Confusion matrix", about, "")
-    counts = np.array(run.record["confusion"])
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    head = ['<th class="first"></th>', *(f'<th><span title="{text(n)}">{text(n)}</span></th>' for n in names)]
-    rows = []
-    for i, name in enumerate(names):
-        cells = [th(name, "first")]
-        for j in range(len(names)):
-            share = shares[i, j] if i == j else min(1.0, shares[i, j] * 2.5)
-            shade = 0 if counts[i, j] == 0 else 6 + 84 * share
-            kind = " ".join(filter(None, ("hit" * (i == j), "deep" * bool(shade > 55), "zero" * (not counts[i, j]))))
-            cells.append(td(f"{counts[i, j]:,}" if counts[i, j] else "·", kind, f' style="--a:{shade:.0f}"'))
-        rows.append(cells)
-    return section("Confusion matrix", about, table(["".join(head)], rows, kind="confusion"), wide=len(names) > 16)
-
-
-def runs_section(runs: list[RunView], damaged: list[tuple[str, str]]) -> str:
-    """Every folder, also those that hold no result."""
-    rows = []
-    for r in sorted(runs, key=lambda r: r.order, reverse=True):
-        error = r.record.get("error") or ""
-        why = f"{r.record['status']}{': ' + str(error)[:300] if error else ''}"
-        result = acc(r.accuracy) if r.complete else ""
-        rows.append(
-            [
-                th(r.name),
-                td(when(r)),
-                td(why, "text" if error else ""),
-                td(result, "n"),
-                td(r.record.get("seed", "–"), "n"),
-                td(rates(r) if r.complete else ""),
-            ]
-        )
-    rows += [
-        [th(name), td(""), td(f"damaged, skipped: {why}", "text"), td(""), td(""), td("")] for name, why in damaged
-    ]
-    head = [th("run"), th("started"), th("state"), th("test accuracy", "n"), th("seed", "n"), th("learning rate")]
-    return section(
-        "All runs",
-        ["Every run folder, the newest first, also those that are not shown above."],
-        table(["".join(head)], rows),
-    )
