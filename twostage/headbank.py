@@ -1,0 +1,156 @@
+"""Many heads of one shape trained at once, on the same minibatches, each with its own rate, start and weight decay.
+
+A head in a bank ends where the same head ends when trained alone with torch.optim.Adam (AdamW with weight decay):
+same start, same batches, equal within float32 rounding. The backward pass is written by hand; no autograd runs.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from twostage import metrics
+from twostage.heads import build_head, layer_sizes, linear_layers
+from twostage.shuffle import epoch_order
+from twostage.stack_deep import DeepStack
+from twostage.stack_linear import LinearStack
+
+EVAL_ROWS = 2048
+
+
+@dataclass
+class Trial:
+    """One head of a bank, and what became of it. `index` is its key; rates are exact, never rounded into a name."""
+
+    index: int
+    head: str
+    lr: float
+    seed: int
+    weight_decay: float = 0.0
+    batch_size: int = 64
+    epochs: list[dict] = field(default_factory=list)  # epoch, train_loss, val_accuracy, val_macro_f1, seconds
+    best_epoch: int | None = None
+    diverged_epoch: int | None = None
+
+    @property
+    def best(self) -> dict | None:
+        """The record of the best epoch: highest val_accuracy, earliest on a tie."""
+        return self.epochs[self.best_epoch - 1] if self.best_epoch else None
+
+
+class HeadBank:
+    """H heads, one per trial (all of one shape and batch size), on one device."""
+
+    def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu"):
+        self.trials, self.hidden, self.classes, self.activation = trials, hidden, classes, activation
+        self.device = torch.device(device)
+        heads = [build_head(trial.head, hidden, classes, activation, trial.seed) for trial in trials]
+        lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
+        if trials[0].head == "1C":
+            self.stack = LinearStack(heads, lr, decay, self.device)
+        else:
+            self.stack = DeepStack(heads, lr, decay, self.device, activation)
+
+    @staticmethod
+    def bytes_for(head: str, hidden: int, classes: int) -> int:
+        """Memory of one head in a bank: its parameters, two moments, gradient, and the copy of its best epoch, float32."""
+        sizes = layer_sizes(head, hidden, classes)
+        parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
+        return parameters * 4 * 5
+
+    @torch.no_grad()
+    def train_epoch(self, vectors, labels, rows, batch_size: int, class_weight=None, tick=None) -> np.ndarray:
+        """One pass over `rows` in that order, the last short batch kept. Gives the mean training loss of each head (H,).
+
+        vectors (N, D) float32 or float16, labels (N,) int64, rows (n,) int64, class_weight (C,) or None: on the
+        bank's device. The weighted loss is that of nn.CrossEntropyLoss(weight): a weighted mean over the batch.
+        `tick(batches)` is called now and then.
+        """
+        n, C = rows.numel(), self.classes
+        labels = labels.index_select(0, rows).view(1, -1)
+        shares = _shares(labels.view(-1), batch_size, class_weight)  # (n,): each batch sums to 1
+        minus = -shares.view(1, -1)
+        loss = torch.zeros(len(self.trials), device=self.device)
+        for number, a in enumerate(range(0, n, batch_size)):
+            b = min(a + batch_size, n)
+            X = vectors.index_select(0, rows[a:b]).float()  # (B, D)
+            minus_target = torch.zeros(C, b - a, device=self.device).scatter_(0, labels[:, a:b], minus[:, a:b])
+            self.stack.train_step(X, minus_target, shares[a:b], loss, (b - a) / n)
+            if tick is not None and number % 16 == 15:
+                tick(16)
+        return loss.cpu().numpy()
+
+    @torch.no_grad()
+    def confusion(self, vectors, labels, rows) -> np.ndarray:
+        """Counts of shape (H, C, C) of the heads as they are now: row = true class, column = predicted class."""
+        H, C = len(self.trials), self.classes
+        counts = torch.zeros(H * C * C, dtype=torch.int64, device=self.device)
+        offset = torch.arange(H, device=self.device).view(-1, 1) * (C * C)
+        for part in rows.split(EVAL_ROWS):
+            predicted = self.stack.logits(vectors.index_select(0, part).float()).argmax(1)  # (H, B)
+            cell = offset + labels.index_select(0, part) * C + predicted
+            counts += torch.bincount(cell.view(-1), minlength=H * C * C)
+        return counts.view(H, C, C).cpu().numpy()
+
+    def head(self, h: int, best: bool = True) -> nn.Sequential:
+        """Head h as a module on the CPU: with the weights of its best epoch, or as they are now."""
+        module = build_head(self.trials[h].head, self.hidden, self.classes, self.activation)
+        with torch.no_grad():
+            for layer, (weight, bias) in zip(linear_layers(module), self.stack.layers(h, best), strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+        return module.eval()
+
+    def fit(self, data, epochs: int, order_seed: int, class_weight=None, on_epoch=None, tick=None) -> None:
+        """Train all trials for `epochs` on data.train, judge them on data.val after each; fills trials' epochs and best_epoch.
+
+        A head whose loss or weights are no numbers any more is stopped and marked with the epoch; others go on untouched.
+        `on_epoch(epoch, lines)` gets one record a head still alive: index and the keys of run.json's epochs.
+        """
+        for epoch in range(1, epochs + 1):
+            start = time.perf_counter()
+            order = epoch_order(data.train.numel(), order_seed, epoch).to(self.device)
+            batch_size = self.trials[0].batch_size
+            losses = self.train_epoch(
+                data.vectors, data.labels, data.train.index_select(0, order), batch_size, class_weight, tick
+            )
+            seconds = time.perf_counter() - start
+            start = time.perf_counter()
+            counts = self.confusion(data.vectors, data.labels, data.val)
+            fine = np.isfinite(losses) & self.stack.finite().cpu().numpy()
+            timing = {"seconds": round(seconds, 4), "eval_seconds": round(time.perf_counter() - start, 4)}
+            lines = []
+            for h, trial in enumerate(self.trials):
+                if trial.diverged_epoch:
+                    continue
+                if not fine[h]:
+                    trial.diverged_epoch = epoch
+                    self.stack.clear(h)
+                    continue
+                accuracy = float(np.diag(counts[h]).sum() / counts[h].sum())
+                trial.epochs.append(
+                    {"epoch": epoch, "train_loss": float(losses[h]), "val_accuracy": accuracy,
+                     "val_macro_f1": metrics.macro_f1(counts[h]), **timing}
+                )  # fmt: skip
+                if trial.best is None or accuracy > trial.best["val_accuracy"]:
+                    trial.best_epoch = epoch
+                    self.stack.keep(h)
+                lines.append({"index": trial.index, **trial.epochs[-1]})
+            if on_epoch is not None:
+                on_epoch(epoch, lines)
+            if all(trial.diverged_epoch for trial in self.trials):
+                return
+
+
+def balanced(labels, classes: int):
+    """Class weights n / (C * count), float32 (C,); 0 for a class without documents."""
+    count = torch.bincount(labels, minlength=classes).double()
+    return torch.where(count > 0, labels.numel() / (classes * count.clamp(min=1)), 0).float()
+
+
+def _shares(labels, batch_size: int, class_weight):
+    """The weight of each document in the mean of its batch, (n,)."""
+    weight = torch.ones(labels.numel(), device=labels.device) if class_weight is None else class_weight[labels]
+    return torch.cat([part / part.sum() for part in weight.split(batch_size)])

@@ -1,0 +1,71 @@
+"""The table that training prints: rows are epochs, columns are runs, in the layout of the published experiment."""
+
+import numpy as np
+
+from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+
+CAPTION = (
+    "published: every figure there is a multiple of 1/64, read off one batch (95 % interval about ±0.10 at 0.8), "
+    "and the number of steps was not published"
+)
+
+
+def accuracy_table(records: list[dict]) -> str:
+    """Val accuracy by epoch, then steps, best epoch and the test figures of that epoch, for the records of run.json.
+
+    Published columns stand beside ours only for exactly the 14 THUCNews classes. Runs of several seeds show mean±spread.
+    """
+    columns = [["epoch", *map(str, range(1, max(_last_epoch(r) for r in records) + 1)), *ROWS]]
+    published = False
+    for record in records:
+        columns.append(_ours(record, len(columns[0]) - 1 - len(ROWS)))
+        recipe = RECIPES.get(base_recipe(record))
+        if recipe is not None and sorted(record["label_names"]) == sorted(THUCNEWS_CLASSES):
+            published = True
+            figures = [f"{figure:.3f}" for figure in recipe.published]
+            columns.append(["published", *figures] + [""] * (len(columns[0]) - 1 - len(figures)))
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in zip(*columns, strict=True)
+    ]  # fmt: skip
+    first = records[0]
+    title = f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; test ({first['n_test']:,}) scored once, at the best epoch"
+    notes = [CAPTION + _scaled_note(records)] if published else []
+    if any(r.get("trials") for r in records):
+        notes.append("mean±standard deviation over seeds; test is that of the seed best on val")
+    return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:], *notes])
+
+
+ROWS = ("optimizer steps", "best epoch", "test accuracy", "95 % interval", "test macro-F1")
+
+
+def base_recipe(record: dict) -> str:
+    """The recipe that a run follows, whatever the scale of its rates; "" for none."""
+    return str(record.get("recipe") or "").partition("-x")[0]
+
+
+def _scaled_note(records: list[dict]) -> str:
+    return "; at the unscaled rates" if any((r.get("lr_scale") or 1) != 1 for r in records) else ""
+
+
+def _last_epoch(record: dict) -> int:
+    return max(trial["epochs"][-1]["epoch"] for trial in record.get("trials") or [record])
+
+
+def _ours(record: dict, epochs: int) -> list[str]:
+    cells = []
+    for epoch in range(1, epochs + 1):
+        values = [
+            e["val_accuracy"]
+            for trial in record.get("trials") or [record]
+            for e in trial["epochs"]
+            if e["epoch"] == epoch
+        ]
+        text = f"{np.mean(values):.3f}" if values else ""
+        cells.append(text + (f"±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""))
+    low, high = record["test_accuracy_ci95"]
+    return [
+        record["name"], *cells, f"{record['steps']:,}", str(record["best_epoch"]), f"{record['test_accuracy']:.3f}",
+        f"{low:.3f}-{high:.3f}", f"{record['test_macro_f1']:.3f}",
+    ]  # fmt: skip
