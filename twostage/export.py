@@ -1,0 +1,94 @@
+"""Make a transformers folder of a head run: encoder and head in one model, loadable without the cache.
+
+A 1-layer head on [CLS] or the pooler's output becomes BertForSequenceClassification, so that
+pipeline("text-classification", model="runs/1C3/model") needs no code of ours. Other heads are loaded after
+`import twostage.classifier`, through AutoModelForSequenceClassification.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from twostage import cli
+from twostage.errors import BadInput
+from twostage.runs import read_run
+
+EXAMPLES = """examples:
+  python -m twostage.export runs/1C3
+  python -m twostage.export runs/sweep --out news-classifier --model models/bert-base-chinese
+"""
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog="python -m twostage.export",
+        description=__doc__,
+        epilog=EXAMPLES,
+        usage="python -m twostage.export RUN [options]",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, for instance runs/1C3")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write, which must not exist yet (default: RUN/model)"
+    )
+    parser.add_argument("--model", metavar="MODEL", help="the encoder of the run, when it is not where training saw it")
+    return parser
+
+
+def main(argv=None) -> int:
+    args = build_parser().parse_args(argv)
+    print(export(args.run, args.out, args.model))
+    return 0
+
+
+def export(run: Path, out: Path | None = None, model: str | None = None) -> Path:
+    """Write the model of a run to `out` (default: run/model) and return it. The folder is whole or not there at all.
+
+    BadInput: no run, a run without a model, another encoder than it was trained with, an `out` that exists.
+    """
+    run = Path(run)
+    read_run(run)
+    out = Path(out) if out is not None else run / "model"
+    has_model, has_head = (run / "model").is_dir(), (run / "head").is_dir()
+    if not has_model and not has_head:
+        raise BadInput(f"{run} holds no model (neither head/ nor model/): give a run that finished")
+    if out.exists() or out.is_symlink():
+        way = "it can be loaded as it is" if out == run / "model" else "give another --out"
+        raise BadInput(f"{out} exists already: {way}")
+    partial = out.with_name(out.name + ".partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        if has_head:
+            write_head_run(run, partial, model)
+        else:
+            shutil.copytree(run / "model", partial)
+        os.rename(partial, out)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {error.filename or out} ({error.strerror}): give an --out that can be written to"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def write_head_run(run: Path, folder: Path, model: str | None) -> None:
+    from twostage.heads import load_head
+    from twostage.trained import encoder_folder
+
+    head, config = load_head(run / "head")
+    encoder = encoder_folder(run, config, model)
+
+    from twostage.classifier import save_classifier
+    from twostage.encoder import load_bert, load_tokenizer
+
+    settings = config["encoder"]
+    extra = {name: settings[name] for name in ("pooling", "max_length", "truncation")}
+    extra |= {"head": config["head"], "activation": config["activation"], "encoder": settings}
+    bert = load_bert(encoder, pooler=settings["pooling"] == "pooler")
+    save_classifier(bert, head, config["label_names"], load_tokenizer(encoder), folder, extra)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

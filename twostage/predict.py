@@ -1,0 +1,145 @@
+"""Classify texts with a trained run: texts from the command line, a file, or standard input, a line each."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from twostage import cli
+from twostage.errors import BadInput
+from twostage.progress import Progress, say
+
+EXAMPLES = """examples:
+  python -m twostage.predict runs/sweep 国足客场取胜，晋级下一轮
+  python -m twostage.predict runs/B4C3 --file titles.txt --top-k 1
+  cat titles.txt | python -m twostage.predict runs/1C3 --json > predicted.jsonl
+"""
+CHUNK = 1024  # texts at a time: memory stays flat whatever the length of the input
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog="python -m twostage.predict",
+        description=__doc__,
+        epilog=EXAMPLES,
+        usage="python -m twostage.predict RUN [TEXT ...] [options]",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, for instance runs/sweep")
+    what = parser.add_argument_group("texts (standard input, a text a line, when none is given)")
+    what.add_argument("texts", nargs="*", metavar="TEXT", help="a text to classify")
+    what.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 file, a text a line")
+    out = parser.add_argument_group("output, a line a text, in the order of the input")
+    out.add_argument(
+        "--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes a text (default: 3)"
+    )
+    out.add_argument(
+        "--json",
+        action="store_true",
+        help="JSON lines (default: label, probability, label, probability ... between tabs)",
+    )
+    how = parser.add_argument_group("encoder")
+    how.add_argument("--model", metavar="MODEL", help="the encoder of a head run, when it is not where training saw it")
+    how.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)",
+    )
+    how.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+        help="arithmetic of the encoder (default: auto, what the device is fast at; float32 on a CPU if training used it)",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv=None) -> int:
+    args = build_parser().parse_args(argv)
+    if args.texts and args.file:
+        raise BadInput("give texts or --file, not both")
+    lines, total = source_of(args)
+
+    from twostage.trained import load_run
+
+    trained = load_run(args.run, model=args.model, device=args.device, dtype=args.dtype)
+    empty = done = 0
+    with Progress(total or 0, "texts", "predict") as progress:
+        for chunk in chunks(lines, 1 if not args.texts and not args.file and sys.stdin.isatty() else CHUNK):
+            full = [text for text in chunk if text.strip()]
+            found = iter(trained.probabilities(full) if full else ())
+            for number, text in enumerate(chunk, done + 1):
+                probabilities = next(found) if text.strip() else None
+                top = [] if probabilities is None else best(probabilities, trained.label_names, args.top_k)
+                print(as_json(text, top) if args.json else as_line(top))
+                if probabilities is None:
+                    empty += 1
+                    if empty == 1:
+                        say(f"text {number} is empty: nothing is predicted, and its line stays empty to keep the order")
+            sys.stdout.flush()
+            done += len(chunk)
+            if total:
+                progress.advance(len(chunk))
+    trained.close()
+    if empty > 1:
+        say(f"{empty:,} of {done:,} texts are empty")
+    return 0
+
+
+def source_of(args) -> tuple[Iterable[str], int | None]:
+    """The texts as an iterator, and how many there are if that is known without reading them twice."""
+    if args.texts:
+        # The bytes of the command line, whatever the locale took them for.
+        return [utf8(os.fsencode(text), f"text {i}") for i, text in enumerate(args.texts, 1)], len(args.texts)
+    if args.file is None:
+        return lines_of(sys.stdin.buffer, "standard input"), None
+    try:
+        with open(args.file, "rb") as file:
+            total = sum(1 for _ in file)
+        return lines_of(open(args.file, "rb"), str(args.file)), total  # noqa: SIM115 (read to its end by main)
+    except OSError as error:
+        raise BadInput(f"{args.file}: cannot be read ({error.strerror}): give a UTF-8 text file") from None
+
+
+def lines_of(stream, name: str) -> Iterator[str]:
+    """The lines of a binary stream, split on newline only, without a byte order mark at the start."""
+    for number, raw in enumerate(stream, 1):
+        text = utf8(raw, f"{name}, line {number:,}").removesuffix("\n").removesuffix("\r")
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def utf8(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{where}: not UTF-8 at byte {error.start:,}: convert it first, as with iconv -f gb18030 -t utf-8"
+        ) from None
+
+
+def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    lines = iter(lines)
+    while chunk := list(islice(lines, size)):
+        yield chunk
+
+
+def best(probabilities, label_names: list[str], k: int) -> list[tuple[str, float]]:
+    """The k most probable classes, the first of equals first."""
+    order = (-probabilities).argsort(kind="stable")[:k]
+    return [(label_names[i], float(probabilities[i])) for i in order]
+
+
+def as_line(top: list[tuple[str, float]]) -> str:
+    """label, probability, label, probability ... between tabs; an empty line for an empty text."""
+    return "\t".join(f"{' '.join(name.split())}\t{p:.4f}" for name, p in top)
+
+
+def as_json(text: str, top: list[tuple[str, float]]) -> str:
+    """{"label": ..., "probability": ..., "top": [{"label": ..., "probability": ...}, ...], "text": ...}; nulls for an empty text."""
+    label, probability = top[0] if top else (None, None)
+    entries = [{"label": name, "probability": p} for name, p in top]
+    return json.dumps({"label": label, "probability": probability, "top": entries, "text": text}, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
