@@ -85,6 +85,9 @@ class CacheBytes:
                     bad.append(page)
             return first, rows, bad
 
+        if len(chunks) < 2:
+            yield from map(read, chunks)
+            return
         with ThreadPoolExecutor(THREADS) as pool:
             waiting = []
             for chunk in chunks:

@@ -14,7 +14,9 @@ FSYNCS = {
 }
 
 
-class EqualToAll:
+class Agreeable(bytes):
+    """A digest that matches every other."""
+
     def __eq__(self, other) -> bool:
         return True
 
@@ -28,8 +30,11 @@ def remove(stage: Stage, what: tuple[str, ...]) -> None:
     for name in what:
         stage.drop |= FSYNCS.get(name, 0)
     if "digests" in what:
-        cache_bytes.vectors_digest = lambda *_: EqualToAll()
-        # the writer still stores true digests; only reading no longer compares
-        feature_cache.facts_digest = lambda *_: EqualToAll()
-        writer_digest = cache_writer.facts_digest
-        cache_writer.CacheWriter._resume.__globals__["facts_digest"] = writer_digest
+        for module in (cache_bytes, cache_writer, feature_cache):
+            for name in ("vectors_digest", "facts_digest"):
+                if hasattr(module, name):
+                    setattr(module, name, agreeable(getattr(module, name)))
+
+
+def agreeable(digest):
+    return lambda *args: Agreeable(digest(*args))

@@ -48,9 +48,12 @@ def errors(stage: Stage, row: Row, share: float = 1) -> None:
     """ENOSPC and EIO at each call, once and from there on, and short writes: a refusal in one line, nothing lost."""
     stage.reset()
     points = stage.count_points(reads=True)
+    chance = random.Random(5)
     kinds = [(FAIL, errno.ENOSPC), (FAIL_ON, errno.ENOSPC), (FAIL, errno.EIO), (FAIL_ON, errno.EIO), (SHORT, 0)]
     for at in range(points):
         for mode, number in kinds:
+            if chance.random() >= share:
+                continue
             stage.reset()
             said = stage.run_writer(mode, at, number, reads=True)
             verdict = stage.judge()
