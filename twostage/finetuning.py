@@ -29,31 +29,14 @@ from transformers.utils import logging
 from twostage import checkpoints, metrics
 from twostage.classifier import BertClassifier
 from twostage.errors import BadInput
+from twostage.finetune_parts import Plan, param_groups, prepare
 from twostage.global_batches import MicroBatches
 from twostage.memory import peak_bytes
 from twostage.progress import Progress, say
 from twostage.recipes import ADAM
 from twostage.runs import Run, best_epoch, write_json
+from twostage.scoring import scores
 from twostage.token_rows import TokenRows
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one run trains. A rate of None freezes that part; class_weight is (C,) or None for equal weights."""
-
-    encoder_lr: float | None
-    head_lr: float | None
-    epochs: int
-    batch_size: int
-    micro_batch: int
-    seed: int
-    device: torch.device
-    dtype: torch.dtype
-    warmup_fraction: float = 0.0
-    weight_decay: float = 0.0
-    class_weight: torch.Tensor | None = None
-    activation_checkpointing: bool = False
-    checkpoint_minutes: float = 5.0
 
 
 @dataclass
@@ -65,32 +48,6 @@ class SoFar:
     epoch_seconds: float = 0.0
     loss: float = 0.0
     weight: float = 0.0
-
-
-def prepare(model: BertClassifier, plan: Plan) -> None:
-    """Move the model to its device, freeze what has no rate, and turn on activation checkpointing."""
-    model.to(plan.device)
-    model.bert.requires_grad_(plan.encoder_lr is not None)
-    model.head.requires_grad_(plan.head_lr is not None)
-    model.encoder_frozen = plan.encoder_lr is None
-    if plan.activation_checkpointing and not model.encoder_frozen:
-        new = getattr(model.bert, "activation_checkpointing_enable", None)  # the name since transformers 5.20
-        (new or model.bert.gradient_checkpointing_enable)({"use_reentrant": False})
-
-
-def param_groups(model: BertClassifier, plan: Plan) -> list[dict]:
-    """A group for each part that trains, at its rate. With weight decay two: biases and LayerNorm never decay."""
-    groups = []
-    for part, lr in ((model.bert, plan.encoder_lr), (model.head, plan.head_lr)):
-        if lr is None:
-            continue
-        if not plan.weight_decay:
-            groups.append({"params": list(part.parameters()), "lr": lr, "weight_decay": 0.0})
-            continue
-        for matrices, decay in ((True, plan.weight_decay), (False, 0.0)):
-            params = [p for p in part.parameters() if (p.ndim > 1) == matrices]
-            groups.append({"params": params, "lr": lr, "weight_decay": decay})
-    return groups
 
 
 def arguments(plan: Plan, folder: Path, per_step: int) -> TrainingArguments:
@@ -290,25 +247,3 @@ class Epochs(TrainerCallback):
     def on_epoch_end(self, args, state, control, **_):
         self.tuner.end_epoch()
         control.should_save = True
-
-
-@torch.no_grad()
-def scores(model: BertClassifier, rows: TokenRows, plan: Plan, pad: int, label: str) -> np.ndarray:
-    """Logits (N, C) float32 in the order of `rows`: batches of like length, no gradients, no dropout."""
-    model.eval()
-    order = np.argsort(rows.length, kind="stable")
-    budget = plan.micro_batch * int(rows.length.max(initial=1))  # tokens: what fits with gradients fits without
-    logits = np.empty((len(rows), model.config.num_labels), np.float32)
-    with Progress(len(rows), "documents", label) as progress:
-        end = len(order)
-        while end:  # the longest first, so that a lack of memory shows at once
-            size = max(1, budget // int(rows.length[order[end - 1]]))
-            part = order[max(0, end - size) : end]
-            batch = rows.batch(part.tolist(), pad)
-            batch.pop("labels")
-            inputs = {name: tensor.to(plan.device) for name, tensor in batch.items()}
-            with torch.autocast(plan.device.type, plan.dtype, enabled=plan.dtype != torch.float32):
-                logits[part] = model(**inputs).logits.float().cpu().numpy()
-            end -= len(part)
-            progress.advance(len(part))
-    return logits

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from twostage.progress import Progress
+from twostage.tokens import Tokens
 
 CHUNK = 2000  # documents read and tokenized at a time
 
@@ -42,20 +43,15 @@ class TokenRows:
         return batch
 
 
-def tokenize(corpus, rows: np.ndarray, tokenizer, *, max_length: int, truncation: str, label: str) -> TokenRows:
-    """Read and tokenize these rows of the corpus. truncation: the part of a longer document that is kept, head or tail."""
-    tokenizer.truncation_side = "left" if truncation == "tail" else "right"
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.int32
-    pieces, counts = [], []
+def tokenize(corpus, rows: np.ndarray, tokens: Tokens, label: str) -> TokenRows:
+    """Read and tokenize these rows of the corpus, a few thousand at a time."""
+    dtype = np.uint16 if tokens.backend.get_vocab_size() <= 2**16 else np.int32
+    pieces, counts = [np.empty(0, dtype)], [0]
     with Progress(len(rows), "documents", label) as progress:
         for first in range(0, len(rows), CHUNK):
             chunk = rows[first : first + CHUNK]
-            ids = tokenizer(
-                corpus.texts(chunk), truncation=True, max_length=max_length,
-                return_attention_mask=False, return_token_type_ids=False,
-            )["input_ids"]  # fmt: skip
+            ids, _ = tokens(corpus.texts(chunk))
             counts += map(len, ids)
-            pieces.append(np.concatenate([np.array(one, dtype) for one in ids]))
+            pieces.append(np.concatenate(ids).astype(dtype))
             progress.advance(len(chunk))
-    flat = np.concatenate(pieces) if pieces else np.empty(0, dtype)
-    return TokenRows(flat, np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]), corpus.label[rows])
+    return TokenRows(np.concatenate(pieces), np.cumsum(counts, dtype=np.int64), corpus.label[rows])
