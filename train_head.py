@@ -109,7 +109,7 @@ def main(argv=None) -> int:
     recipes = chosen_recipes(args)
 
     # 1. All vectors into memory, once.
-    from twostage import head_data, head_runs, tables
+    from twostage import head_data, head_runs, sweep, tables
     from twostage.encoder import resolve_device
     from twostage.feature_cache import find_cache
     from twostage.progress import say
@@ -124,6 +124,12 @@ def main(argv=None) -> int:
     records = [head_runs.train_run(data, job, common) for job in jobs(args, recipes)]
     if records:
         print(tables.accuracy_table(records))
+
+    # 3. A grid of rates and seeds in one pass, the best chosen on val.
+    if args.sweep:
+        seeds = tuple(range(args.seeds or 3))
+        records.append(sweep.run_sweep(data, grid(args), replace(common, seeds=seeds, lr_scale=1.0)))
+        print(sweep.sweep_table(records[-1], data.cache.path))
     for record in records:
         print(f"run: {record['path']}")
     return 0
@@ -156,13 +162,22 @@ def chosen_recipes(args) -> list:
     return found
 
 
+def grid(args):
+    """The sweep's grid: its defaults, narrowed or widened by the lists given."""
+    from twostage.sweep import Grid
+
+    given = {"heads": args.head, "lrs": args.lr, "weight_decays": args.weight_decay, "batch_sizes": args.batch_size}
+    lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
+    return Grid(**lists, **({"epochs": args.epochs} if args.epochs else {}))
+
+
 def jobs(args, recipes) -> list:
     """The runs to do, with the settings that the user changed."""
     from twostage.head_runs import EPOCHS, Job, recipe_job
 
     sizes = list(dict.fromkeys(args.batch_size or [64]))
     decays = list(dict.fromkeys(args.weight_decay or [0.0]))
-    todo = [recipe_job(recipe, epochs=args.epochs) for recipe in recipes]
+    todo = [recipe_job(recipe, epochs=None if args.sweep else args.epochs) for recipe in recipes]
     if args.lr and not args.sweep:
         grid = product(dict.fromkeys(args.head or ["1C"]), dict.fromkeys(args.lr))
         todo = [Job(f"{head}-lr{lr!r}", head, lr, args.epochs or EPOCHS) for head, lr in grid]

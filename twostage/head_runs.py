@@ -159,6 +159,18 @@ def trial_record(trial: Trial) -> dict:
     return {"index": trial.index, **trial_settings(trial), **trial_results(trial)}
 
 
+def trial_of(entry: dict) -> Trial:
+    """The trial that trial_record wrote down."""
+    return Trial(**{"lr" if key == "head_lr" else key: value for key, value in entry.items()})
+
+
+def time_left(seconds: float) -> str:
+    """40 seconds, 12 minutes, 3.5 hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def spread(values) -> tuple[float, float]:
     """Mean and standard deviation over seeds (n - 1 below; 0 for one)."""
     values = np.asarray(values, float)
