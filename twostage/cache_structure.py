@@ -1,10 +1,9 @@
-"""The HDF5 structure of a new cache: built once by h5py outside the disk, then laid out by plain writes.
+"""The HDF5 structure of a new cache: built once by h5py in memory, then laid out by plain writes.
 
 h5py loses the error number on a full disk and crashes the interpreter at exit, so it never writes to one.
 """
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,30 +19,27 @@ from .identity import NUMBERS, Identity, encode_names
 def build(identity: Identity) -> tuple[dict[str, Table], list[tuple[int, bytes]], int]:
     """-> tables with their offsets, the bytes of the structure between them as (offset, bytes), the file's size."""
     tables = tables_of(len(identity.sources), identity.hidden_size, identity.store_dtype, len(identity.source_bytes[0]))
-    with sparse_file() as raw:
-        with h5py.File(raw, "w", libver="earliest") as file:
-            for name, table in tables.items():
-                dataset = create(file, name, h5py.h5t.py_create(table.dtype), h5py.h5s.create_simple(table.shape))
-                tables[name] = replace(table, offset=dataset.get_offset() or 0)
-            names = encode_names(identity.label_names)
-            dataset = create(file, "label_names", text_type(names), h5py.h5s.create(h5py.h5s.SCALAR))
-            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(names, f"S{len(names)}"), dataset.get_type())
-            fields = {**identity.encoder, "store_dtype": identity.store_dtype, "fingerprint": identity.fingerprint}
-            for name, value in fields.items():
-                if name in NUMBERS:
-                    file.attrs.create(name, value, dtype="<i8")
-                else:
-                    data = value.encode()
-                    attribute = h5py.h5a.create(
-                        file.id, name.encode(), text_type(data), h5py.h5s.create(h5py.h5s.SCALAR)
-                    )
-                    attribute.write(np.array(data, f"S{len(data)}"), attribute.get_type())
-        size = os.fstat(raw.fileno()).st_size
-        filled = sorted((table.offset, table.offset + table.nbytes) for table in tables.values() if table.nbytes)
-        starts = [0, *(stop for _, stop in filled)]
-        stops = [*(start for start, _ in filled), size]
-        gaps = [(a, os.pread(raw.fileno(), b - a, a)) for a, b in zip(starts, stops, strict=True) if b > a]
-    return tables, gaps, size
+    raw = Unwritten()
+    with h5py.File(raw, "w", libver="earliest") as file:
+        for name, table in tables.items():
+            dataset = create(file, name, h5py.h5t.py_create(table.dtype), h5py.h5s.create_simple(table.shape))
+            tables[name] = replace(table, offset=dataset.get_offset() or 0)
+        names = encode_names(identity.label_names)
+        dataset = create(file, "label_names", text_type(names), h5py.h5s.create(h5py.h5s.SCALAR))
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(names, f"S{len(names)}"), dataset.get_type())
+        fields = {**identity.encoder, "store_dtype": identity.store_dtype, "fingerprint": identity.fingerprint}
+        for name, value in fields.items():
+            if name in NUMBERS:
+                file.attrs.create(name, value, dtype="<i8")
+            else:
+                data = value.encode()
+                attribute = h5py.h5a.create(file.id, name.encode(), text_type(data), h5py.h5s.create(h5py.h5s.SCALAR))
+                attribute.write(np.array(data, f"S{len(data)}"), attribute.get_type())
+    filled = sorted((table.offset, table.offset + table.nbytes) for table in tables.values() if table.nbytes)
+    starts = [0, *(stop for _, stop in filled)]
+    stops = [*(start for start, _ in filled), raw.size]
+    gaps = [(a, raw.read_at(a, b - a)) for a, b in zip(starts, stops, strict=True) if b > a]
+    return tables, gaps, raw.size
 
 
 def create(file: h5py.File, name: str, kind, space) -> h5py.h5d.DatasetID:
@@ -64,11 +60,49 @@ def text_type(data: bytes):
     return kind
 
 
-def sparse_file():
-    """A file in memory whose unwritten stretches take no room."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("twostage"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+class Unwritten:
+    """A file in memory that keeps only what is written to it, for h5py: its large stretches stay empty."""
+
+    def __init__(self):
+        self.at, self.size, self.writes = 0, 0, []
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence]
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def write(self, data) -> int:
+        self.writes.append((self.at, bytes(data)))
+        self.at += len(data)
+        self.size = max(self.size, self.at)
+        return len(data)
+
+    def read_at(self, start: int, count: int) -> bytes:
+        out = bytearray(count)
+        for at, data in self.writes:
+            low, high = max(at, start), min(at + len(data), start + count)
+            if low < high:
+                out[low - start : high - start] = data[low - at : high - at]
+        return bytes(out)
+
+    def read(self, count: int) -> bytes:
+        data = self.read_at(self.at, min(count, self.size - self.at))
+        self.at += len(data)
+        return data
+
+    def readinto(self, buffer) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def flush(self) -> None:
+        pass
 
 
 def create_partial(partial: Path, identity: Identity) -> None:

@@ -46,11 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     full = {
         "kills": (crashes.kills, 1, 1),
         "second kills": (crashes.second_kills, 1, 0.02),
-        "errors": (crashes.errors, 1, 0.4),
+        "errors": (crashes.errors, 1, 0.3),
         "power cuts": (power.power_cuts, 1, 0.15),
         "flips": (damage.flips, 1, 0.03),
         "truncations": (damage.truncations, 1, 1),
-        "moved pages": (damage.moved_pages, 1, 1),
+        "moved pages": (damage.moved_pages, 1, 0.2),
         "races": (races.races, 1, 0.2),
     }
     start, rows = time.monotonic(), []

@@ -9,7 +9,7 @@ from twostage.cache_writer import CacheWriter
 from twostage.errors import BadInput
 from twostage.safe_open import open_safely
 
-from .stage import N, WINDOW, Stage, extract, in_child, make_identity, make_vectors, token_counts
+from .stage import WINDOW, N, Stage, extract, in_child, make_identity, make_vectors, token_counts
 from .table import Row
 
 BATCH = 200
@@ -124,7 +124,7 @@ def moved_pages(stage: Stage, row: Row, share: float = 1) -> None:
             own = slice(offset + page * size, offset + (page + 1) * size)
             mixed[own] = foreign[own]
         check_moved(stage, row, bytes(mixed), f"page {page} of another cache")
-    unfinished_flips(stage, row)
+    unfinished_flips(stage, row, round(200 * share))
 
 
 def check_moved(stage: Stage, row: Row, data: bytes, where: str) -> None:
@@ -137,14 +137,14 @@ def check_moved(stage: Stage, row: Row, data: bytes, where: str) -> None:
     row.add("ok" if verdict == "right" or verdict.startswith("refused") else verdict, f"unfinished, {where}")
 
 
-def unfinished_flips(stage: Stage, row: Row) -> None:
+def unfinished_flips(stage: Stage, row: Row, count: int) -> None:
     stage.reset()
     vectors, counts = make_vectors(stage.identity), token_counts(stage.identity)
     with CacheWriter(stage.path, stage.identity) as writer:
         writer.commit(0, vectors[:WINDOW], counts[:WINDOW], counts[:WINDOW] > 99)
     whole = stage.partial.read_bytes()
     chance = random.Random(3)
-    for _ in range(200):
+    for _ in range(count):
         at = chance.randrange(len(whole))
         stage.reset()
         stage.partial.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :])
