@@ -12,6 +12,7 @@ from twostage import report_classes as classes
 from twostage import report_mistakes as errors
 from twostage import report_sections as part
 from twostage.cli import Parser, run
+from twostage.documents import documents_of
 from twostage.errors import BadInput
 from twostage.mistakes import findings_of
 from twostage.report_page import page, text
@@ -57,13 +58,14 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
         if len(groups) > 1:
             named = ", ".join(group.label_names[:8]) + (" …" if len(group.label_names) > 8 else "")
             body.append(f"<h1>{text(named)}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
-        best, found = group.best, findings_of(group, runs_dir)
+        best, (documents, why_not) = group.best, documents_of(group, runs_dir)
+        found = findings_of(group, documents, why_not, runs_dir)
         made = [
-            part.verdict_section(group),
+            part.verdict_section(group, documents and documents.extraction_seconds),
             part.recipe_section(group),
             part.epoch_section(group),
             part.rate_section(group),
-            part.cost_section(group),
+            part.cost_section(group, documents and documents.extraction_seconds),
             part.paired_section(group),
             classes.class_section(group),
             classes.confusion_section(group),

@@ -16,7 +16,7 @@ def epoch_chart(group: Group, size: tuple[int, int]) -> str:
     series = [
         Series(
             r.name,
-            [(e["epoch"], e["val_accuracy"]) for e in r.epochs],
+            r.curve,
             style=_style(r),
             accent=r.finetuned,
             hollow=_scaled(r),
@@ -37,7 +37,7 @@ def epoch_chart(group: Group, size: tuple[int, int]) -> str:
 
 def rate_series(group: Group) -> list[Series]:
     """One line a head (and batch size, and weight decay, where those vary), from the newest sweep; [] without one."""
-    sweeps = [r for r in group.complete if r.trials]
+    sweeps = [r for r in group.complete if r.swept]
     if not sweeps:
         return []
     sweep = sweeps[-1]

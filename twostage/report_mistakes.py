@@ -1,8 +1,10 @@
 """The report's last sections: what was got wrong, and what is wrong with the data."""
 
-from twostage.mistakes import LONG, Findings, Mistake
+from twostage.mistakes import Findings, Mistake
 from twostage.report_page import section, table, td, text, th
 from twostage.report_words import acc
+
+LONG = 220  # characters of a text
 
 
 def mistakes_section(found: Findings, run_name: str) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from twostage.errors import BadInput
 from twostage.recipes import RECIPES
+from twostage.report_check import check
 from twostage.runs import read_run
 
 HEAD_WORDS = {"1C": "1-layer head", "3C": "3-layer head", "3C-big": "3-layer head (big)"}
@@ -34,6 +34,23 @@ class RunView:
     @property
     def trials(self) -> list[dict]:
         return self.record.get("trials") or []
+
+    @property
+    def swept(self) -> bool:
+        """Whether its trials differ in more than their seed."""
+        keys = ("head", "head_lr", "batch_size", "weight_decay")
+        return len({tuple(str(t.get(k)) for k in keys) for t in self.trials}) > 1
+
+    @property
+    def curve(self) -> list[tuple[int, float]]:
+        """(epoch, val accuracy): of the chosen trial in a sweep, else the mean over the seeds."""
+        if self.swept or not self.trials:
+            return [(e["epoch"], e["val_accuracy"]) for e in self.epochs]
+        at: dict[int, list[float]] = {}
+        for trial in self.trials:
+            for e in trial["epochs"]:
+                at.setdefault(e["epoch"], []).append(e["val_accuracy"])
+        return [(epoch, sum(values) / len(values)) for epoch, values in sorted(at.items())]
 
     @property
     def finetuned(self) -> bool:
@@ -185,52 +202,3 @@ def group_runs(runs: list[RunView]) -> list[Group]:
         if run.complete:
             groups.setdefault(run.test_set, Group()).runs.append(run)
     return sorted(groups.values(), key=lambda g: g.runs[-1].order, reverse=True)
-
-
-def check(record: dict) -> None:
-    """Raise unless all that the report reads of a run.json has its type: a complete run's results, any run's few facts."""
-    if record["status"] not in ("running", "complete", "failed", "interrupted"):
-        raise ValueError(f"status: {record['status']!r}")
-    if record["status"] != "complete":
-        return
-    names = record["label_names"]
-    _need(isinstance(names, list) and names and all(isinstance(n, str) for n in names), "label_names")
-    _check_epochs(record)
-    for key in ("test_accuracy", "test_macro_f1", "wall_seconds"):
-        _need(_number(record[key]) and record[key] >= 0, key)
-    _need(record["test_accuracy"] <= 1, "test_accuracy")
-    low, high = record["test_accuracy_ci95"]
-    _need(_number(low) and _number(high) and 0 <= low <= high <= 1, "test_accuracy_ci95")
-    counts = np.array(record["confusion"])
-    _need(counts.shape == (len(names),) * 2 and counts.dtype.kind == "i" and (counts >= 0).all(), "confusion")
-    for row in record["per_class"]:
-        _need(
-            isinstance(row["label"], str) and all(_number(row[k]) for k in ("precision", "recall", "f1")), "per_class"
-        )
-        _need(isinstance(row["support"], int), "per_class")
-    _need(len(record["per_class"]) == len(names), "per_class")
-    for key in ("encoder_lr", "head_lr", "lr_scale", "peak_memory_bytes", "steps", "n_train", "n_val", "n_test"):
-        _need(record.get(key) is None or _number(record[key]), key)
-    for trial in record.get("trials") or []:
-        _need(_number(trial["head_lr"]) and trial["head_lr"] > 0 and isinstance(trial["head"], str), "trials")
-        _check_epochs(trial)
-
-
-def _check_epochs(record: dict) -> None:
-    epochs = record["epochs"]
-    _need(isinstance(epochs, list) and epochs, "epochs")
-    for epoch in epochs:
-        _need(
-            isinstance(epoch["epoch"], int) and _number(epoch["val_accuracy"]) and 0 <= epoch["val_accuracy"] <= 1,
-            "epochs",
-        )
-    _need(any(e["epoch"] == record["best_epoch"] for e in epochs), "best_epoch")
-
-
-def _number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _need(fine, key: str) -> None:
-    if not fine:
-        raise ValueError(key)

@@ -12,7 +12,7 @@ def has_published(group: Group) -> bool:
     return set(group.label_names) == set(THUCNEWS_CLASSES) and len(group.label_names) == len(THUCNEWS_CLASSES)
 
 
-def verdict_section(group: Group) -> str:
+def verdict_section(group: Group, extraction: float | None) -> str:
     r = group.best.record
     n = {k: f"{r[k]:,}" for k in ("n_train", "n_val", "n_test") if r.get(k) is not None}
     facts = [f"{len(group.label_names)} classes"]
@@ -24,7 +24,7 @@ def verdict_section(group: Group) -> str:
     facts += (
         dict(group.best.setting).get("max_length", "").split("|") if "max_length" in dict(group.best.setting) else []
     )
-    said = "".join(f"<p>{text(line)}</p>" for line in verdict(group))
+    said = "".join(f"<p>{text(line)}</p>" for line in verdict(group, extraction))
     return f'<div class="verdict">{said}</div><p class="facts">{text(" · ".join(facts))}</p>'
 
 
@@ -43,16 +43,15 @@ def recipe_section(group: Group) -> str:
         second.append(th("ours", "n soft start") if published else th("val", "n soft start"))
         second += [th("publ.", "n soft")] if published else []
     last = max(
-        [e["epoch"] for _, r in columns if r for e in r.epochs]
-        + [len(RECIPES[n].published) for n, _ in columns if published]
+        [e for _, r in columns if r for e, _ in r.curve] + [len(RECIPES[n].published) for n, _ in columns if published]
     )
     rows = []
     for epoch in range(1, last + 1):
         row = [td(epoch, "first")]
         for name, run in columns:
-            found = next((e for e in run.epochs if e["epoch"] == epoch), None) if run else None
-            chosen = " best" if found and epoch == run.record["best_epoch"] else ""
-            row.append(td(acc(found["val_accuracy"]) if found else "", f"n start{chosen}"))
+            found = dict(run.curve).get(epoch) if run else None
+            chosen = " best" if found is not None and epoch == run.record["best_epoch"] else ""
+            row.append(td(acc(found) if found is not None else "", f"n start{chosen}"))
             if published:
                 known = RECIPES[name].published
                 row.append(td(acc(known[epoch - 1]) if epoch <= len(known) else "", "n soft"))
@@ -79,8 +78,8 @@ def recipe_section(group: Group) -> str:
         ),
     ]
     about = [
-        "Accuracy on the whole val split after each epoch. The epoch in colour has the highest and was chosen; test was scored once, for it.",
-        "B is BERT and C the classifier; what is not named is frozen. The digit counts the zeros of the learning rate: 3 is 1e-4, 4 is 1e-5.",
+        "Accuracy on the whole val split after each epoch. The epoch in colour was the highest and chosen; test was scored once, for it.",
+        "B is BERT, C the classifier; what is not named is frozen. The digit counts the zeros of the rate: 3 is 1e-4, 4 is 1e-5.",
     ]
     if published:
         about.append(
@@ -99,7 +98,8 @@ def _subtitle(group: Group, run: RunView | None) -> str:
     if run is None:
         return "not run"
     other = "" if run.record["recipe"] == run.name else run.name
-    return "\n".join(filter(None, (*rates(run).split(", "), other, group.differs(run))))
+    seeds = f"mean of {len(run.trials)} seeds" if run.trials else ""
+    return "\n".join(filter(None, (*rates(run).split(", "), other, seeds, group.differs(run))))
 
 
 def epoch_section(group: Group) -> str:
@@ -125,7 +125,7 @@ def rate_section(group: Group) -> str:
     return section("Learning rate of the head", about, figure(lambda size: rate_chart(series, size)))
 
 
-def cost_section(group: Group) -> str:
+def cost_section(group: Group, extraction: float | None) -> str:
     """What each run took against what it reached, as a chart and a table."""
     published = has_published(group)
     head = [th("run"), th("learning rate"), th("test accuracy", "n"), th("95 % interval", "n"), th("macro-F1", "n")]
@@ -134,7 +134,7 @@ def cost_section(group: Group) -> str:
     for r in sorted(group.complete, key=lambda r: -r.accuracy):
         grey = f"{RECIPES[r.base].published_memory_gb:g}" if r.base else ""
         chosen = "n best" if r is group.best else "n"
-        name = r.name + (f" ({len(r.trials)} trials)" if r.trials else "")
+        name = r.name + (f" ({len(r.trials)} trials)" if r.swept else "")
         rows.append(
             [
                 th(name, sub=group.differs(r)),
@@ -147,7 +147,9 @@ def cost_section(group: Group) -> str:
             + ([td(grey, "n soft")] if published else [])
         )
     about = [
-        "Test accuracy with its 95 % interval over the seconds of the whole run (logarithmic). Heads read cached vectors: their time leaves out the one extraction."
+        "Test accuracy, stretched towards 1, with its 95 % interval, over the time of the whole run. Heads read cached vectors: "
+        "their time leaves out the one extraction" + (f", which took {seconds(extraction)}." if extraction else "."),
+        "Memory is the GPU's where there was one, else that of the whole process.",
     ]
     if published:
         about.append(
@@ -183,6 +185,7 @@ def paired_section(group: Group) -> str:
         )
     about = [
         f"Against the best frozen run, {frozen.name} ({acc(frozen.accuracy)}, {seconds(frozen.seconds)}), on the same test documents.",
-        "McNemar's test asks whether chance alone would make two runs differ that much: it looks only at documents that one has right and the other wrong.",
+        "McNemar's test asks whether chance alone would make two runs differ that much. It looks only at documents that one has "
+        "right and the other wrong.",
     ]
     return section("Frozen against fine-tuned", about, table(["".join(head)], rows))

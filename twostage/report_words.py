@@ -73,45 +73,55 @@ def paired_p(a: RunView, b: RunView) -> float | None:
 
 
 def chance(p: float | None) -> str:
-    """, more than chance (p < 0.001)."""
+    """(more than chance, McNemar p < 0.001); nothing for None."""
     if p is None:
         return ""
     said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
     return f" ({'more than chance' if p < 0.05 else 'no more than chance'}, McNemar {said})"
 
 
-def verdict(group: Group) -> list[str]:
-    """One to three sentences: what a frozen BERT reaches, what fine-tuning adds and costs, where the published rates stand."""
+def verdict(group: Group, extraction: float | None) -> list[str]:
+    """What a frozen BERT reaches and what fine-tuning adds for its cost; then, in smaller words, what to know of it."""
     frozen, tuned = group.frozen, group.tuned
-    said = []
-    if frozen:
-        cost = f"in {seconds(frozen.seconds)}"
-        if frozen.trials:
-            cost = f"in a sweep of {len(frozen.trials)} trials that took {seconds(frozen.seconds)}"
-        said.append(
-            f"A frozen BERT with a {head_words(frozen)} at {rate(frozen.record['head_lr'])} reaches "
-            f"{acc(frozen.accuracy)} ({interval(frozen)}) {cost}"
-        )
-    if tuned and not frozen:
-        said.append(
-            f"Fine-tuned BERT ({tuned.name}) reaches {acc(tuned.accuracy)} ({interval(tuned)}) in {seconds(tuned.seconds)}."
-        )
-        return said + [
-            "No head has been trained on frozen vectors for this test set yet, so there is nothing to hold it against."
+    if frozen is None:
+        reached = f"{acc(tuned.accuracy)} ({interval(tuned)}) in {seconds(tuned.seconds)}"
+        return [
+            f"Fine-tuned BERT ({tuned.name}) reaches {reached}.",
+            "No head has been trained on frozen vectors for this test set yet, so nothing says what the fine-tuning bought.",
         ]
+    first = (
+        f"A frozen BERT with a {head_words(frozen)} at {rate(frozen.record['head_lr'])} reaches "
+        f"{acc(frozen.accuracy)} ({interval(frozen)}) in {seconds(frozen.seconds)}"
+    )
+    more = [f"{len(frozen.trials)} heads were trained in that time."] if frozen.swept else []
+    if extraction:
+        more.append(f"The vectors that all heads share took {seconds(extraction)}, once.")
     if tuned:
         gain = tuned.accuracy - frozen.accuracy
-        how = chance(paired_p(frozen, tuned))
-        verb = "adds" if gain > 0 else "loses" if gain < 0 else "changes nothing"
-        amount = f" {points(gain)} points" if gain else ""
-        said[-1] += f"; fine-tuning ({tuned.name}) {verb}{amount} for {seconds(tuned.seconds)}{how}."
+        said = (
+            f"adds {points(gain)} points"
+            if gain > 0
+            else f"falls {points(gain)} points short"
+            if gain < 0
+            else "comes to the same"
+        )
+        first += f"; fine-tuning {said} for {seconds(tuned.seconds)}."
+        more.append(f"Fine-tuned is {tuned.name}{chance(paired_p(frozen, tuned))}.")
     else:
-        said[-1] += "; nothing has been fine-tuned on this test set yet."
-    slow = [r for r in group.columns if not r.finetuned and r.record.get("head_lr") == RECIPES[r.base].head_lr]
+        first += "."
+        more.append("Nothing has been fine-tuned on this test set yet.")
+    return [first, " ".join([*more, *_published_rates(group, frozen)])]
+
+
+def _published_rates(group: Group, frozen: RunView) -> list[str]:
+    """Where the same head stands at the published rates, if that is more than a point below."""
     slow = [
-        r for r in slow if r.record.get("head") == frozen.record.get("head") and r.accuracy < frozen.accuracy - 0.01
+        r
+        for r in group.columns
+        if not r.finetuned
+        and r.record.get("head_lr") == RECIPES[r.base].head_lr
+        and r.record.get("head") == frozen.record.get("head")
+        and r.accuracy < frozen.accuracy - 0.01
     ]
-    if slow:
-        held = " and ".join(f"{acc(r.accuracy)} at {rate(r.record['head_lr'])} ({r.name})" for r in slow)
-        said.append(f"At the published rates the same head comes to {held}.")
-    return said
+    held = " and ".join(f"{acc(r.accuracy)} at {rate(r.record['head_lr'])} ({r.name})" for r in slow)
+    return [f"At the published rates the same head comes to {held}."] if slow else []
