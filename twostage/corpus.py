@@ -129,7 +129,7 @@ def texts_of(path, sources, digests, encoding: str = "utf-8-sig") -> list[str | 
 def _tree_found(layout, decoder, wanted):
     for source, digest in wanted:
         # A source may come from a stranger's cache: nothing outside the corpus, and nothing but files, is opened.
-        if os.path.isabs(source) or ".." in source.split("/") or not os.path.isfile(f"{layout.root}/{source}"):
+        if ".." in source.split("/") or not os.path.isfile(f"{layout.root}/{source}"):
             continue
         with suppress(BadInput):  # one that can't be read is not found
             text = tree_texts(layout.root, [source], decoder)[0]
