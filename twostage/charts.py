@@ -172,11 +172,13 @@ def line_chart(title, series, x_label, y_label, size, *, log_x=False, x_ticks=No
     xs = [x for s in series for x, _ in s.points] + [x for x, _ in marks]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *two in s.band for y in two]
     right = 16 + max(text_width(s.label) for s in series)
-    frame = Frame(size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16)
+    frame = Frame(
+        size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16, stretch=True
+    )
     parts = frame.axes(x_label, y_label)
     for x, text in marks:
-        parts.append(f'<path class="mark" d="M{frame.x(x):.1f} {frame.top}V{frame.bottom}"/>')
-        parts.append(f'<text class="tick mid" x="{frame.x(x):.1f}" y="{frame.top - 6}">{escape(text)}</text>')
+        parts.append(f'<path class="mark" d="M{frame.x(x):.1f} {frame.top - 16}V{frame.bottom}"/>')
+        parts.append(f'<text class="tick" x="{frame.x(x) + 4:.1f}" y="{frame.top - 6}">{escape(text)}</text>')
     ends = [frame.y(s.points[-1][1]) for s in series]
     places = spread(ends, TEXT + 2, frame.top, frame.bottom)
     for s, place in zip(series, places, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def check(record: dict) -> None:
-    """Raise KeyError, TypeError or ValueError unless all that the report reads of a run.json has its type: a complete run's results, any run's few facts."""
+    """Raise KeyError, TypeError or ValueError unless each key that the report reads has its type."""
     if record["status"] not in ("running", "complete", "failed", "interrupted"):
         raise ValueError(f"status: {record['status']!r}")
     if record["status"] != "complete":

@@ -1,5 +1,6 @@
 """The page around the report's sections: its frame, and the pieces of HTML that sections are made of."""
 
+import re
 from html import escape
 
 from twostage.report_style import STYLE
@@ -17,7 +18,7 @@ def page(title: str, body: str) -> str:
 
 def section(title: str, about: list[str], body: str, *, wide: bool = False) -> str:
     """One part of the report: a heading, sentences about it (plain text), and its figure or table (HTML)."""
-    said = "".join(f"<p>{text(line)}</p>" for line in about)
+    said = "".join(f"<p>{prose(line)}</p>" for line in about)
     wrapped = f"<h2>{text(title)}</h2><div>{said}</div>" if wide else f"<h2>{text(title)}</h2>{said}"
     kind = ' class="wide"' if wide else ""
     return f'<section{kind}>\n<div class="about">{wrapped}</div>\n<div>{body}</div>\n</section>'
@@ -26,6 +27,11 @@ def section(title: str, about: list[str], body: str, *, wide: bool = False) -> s
 def text(value) -> str:
     """Plain text as HTML: escaped, and characters that HTML forbids made visible."""
     return escape("".join(c if c >= " " or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
+
+
+def prose(sentence: str) -> str:
+    """A sentence as HTML in which no figure is broken at its sign: 1e-4, 0.943."""
+    return re.sub(r"[\d.]+e-\d+", r'<span class="whole">\g<0></span>', text(sentence))
 
 
 def table(head: list[str], rows: list[list[str]], *, kind: str = "", foot: list[list[str]] | None = None) -> str:

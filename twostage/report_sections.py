@@ -2,7 +2,7 @@
 
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
 from twostage.report_figures import cost_chart, epoch_chart, rate_chart, rate_series
-from twostage.report_page import figure, section, table, td, text, th
+from twostage.report_page import figure, prose, section, table, td, text, th
 from twostage.report_runs import Group, RunView
 from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict
 
@@ -24,7 +24,7 @@ def verdict_section(group: Group, extraction: float | None) -> str:
     facts += (
         dict(group.best.setting).get("max_length", "").split("|") if "max_length" in dict(group.best.setting) else []
     )
-    said = "".join(f"<p>{text(line)}</p>" for line in verdict(group, extraction))
+    said = "".join(f"<p>{prose(line)}</p>" for line in verdict(group, extraction))
     return f'<div class="verdict">{said}</div><p class="facts">{text(" · ".join(facts))}</p>'
 
 
@@ -89,7 +89,9 @@ def recipe_section(group: Group) -> str:
     return section(
         "The seven recipes by epoch",
         about,
-        table(["".join(first), "".join(second)], rows, kind="recipes", foot=foot),
+        table(
+            ["".join(first), "".join(second)], rows, kind="recipes full" if len(columns) > 5 else "recipes", foot=foot
+        ),
         wide=True,
     )
 
@@ -103,7 +105,10 @@ def _subtitle(group: Group, run: RunView | None) -> str:
 
 
 def epoch_section(group: Group) -> str:
-    about = ["Accuracy on val after each epoch, for the newest run of each recipe and the best run of all others."]
+    about = [
+        "Accuracy on val after each epoch, for the newest run of each recipe and the best run of all others. "
+        "All accuracy axes are stretched towards 1: equal distances divide the error by equal factors."
+    ]
     return section("Accuracy by epoch", about, figure(lambda size: epoch_chart(group, size)))
 
 
@@ -147,7 +152,7 @@ def cost_section(group: Group, extraction: float | None) -> str:
             + ([td(grey, "n soft")] if published else [])
         )
     about = [
-        "Test accuracy, stretched towards 1, with its 95 % interval, over the time of the whole run. Heads read cached vectors: "
+        "Test accuracy with its 95 % interval, over the time of the whole run. Heads read cached vectors: "
         "their time leaves out the one extraction" + (f", which took {seconds(extraction)}." if extraction else "."),
         "Memory is the GPU's where there was one, else that of the whole process.",
     ]

@@ -49,7 +49,8 @@ td.text { white-space: normal; min-width: 15em; max-width: 44em; }
   background: var(--faint); }
 .bar i { display: block; height: 8px; background: var(--accent); }
 .first { position: sticky; left: 0; background: var(--paper); z-index: 1; padding-right: 14px !important; }
-table.recipes { width: 100%; }
+table.full { width: 100%; }
+.whole { white-space: nowrap; }
 table.recipes thead tr:first-child th { border-bottom: 0; padding-bottom: 0; }
 table.recipes .n { padding-right: 8px; padding-left: 4px; }
 table.recipes .start { border-left: 10px solid transparent; background-clip: padding-box; }
