@@ -73,10 +73,15 @@ def number(what: str, low: float, high: float, open_low: bool = False):
 learning_rate = number("a learning rate", 0, 1000, open_low=True)
 
 
-def add_corpus_options(parser: Parser) -> None:
+def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
     """The corpus and encoder options: one group for extract.py and finetune.py."""
     group = parser.add_argument_group("corpus")
-    group.add_argument("corpus", metavar="CORPUS", help="a folder or file of labelled texts, or the word demo")
+    group.add_argument(
+        "corpus",
+        metavar="CORPUS",
+        nargs="?" if corpus_optional else None,
+        help="a folder or file of labelled texts, or the word demo",
+    )
     group.add_argument(
         "--per-class",
         type=whole_number(1, "--per-class"),

@@ -1,0 +1,101 @@
+"""Where the documents of a batch lie in its token matrix, and attention within each of them.
+
+A span has positions (total,), first (B,) the rows of the [CLS] tokens, attend and attend_first for query, key and value of
+all rows or of [CLS] alone, and mean for vectors (B, D) out of (total, D).
+"""
+
+import torch
+from torch.nn import functional as F
+
+
+class EqualSpan:
+    """B documents of T tokens each: no padding, no mask."""
+
+    def __init__(self, documents: int, tokens: int, device="cpu"):
+        self.b, self.t = documents, tokens
+        self.positions = torch.arange(tokens, device=device).repeat(documents)
+        self.first = torch.arange(0, documents * tokens, tokens, device=device)
+
+    def attend(self, q, k, v, heads: int) -> torch.Tensor:
+        q, k, v = (part.view(self.b, -1, heads, part.shape[-1] // heads).transpose(1, 2) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, H, T or 1, d)
+        return attended.transpose(1, 2).flatten(2).flatten(0, 1)
+
+    attend_first = attend
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(self.b, self.t, -1).float().mean(1)
+
+
+class PackedSpan:
+    """Documents of any lengths one after another, by the variable-length flash attention of CUDA (half precision)."""
+
+    def __init__(self, lengths: torch.Tensor, longest: int, device):
+        self.lengths, self.longest, self.b = lengths.to(device, torch.int32, non_blocking=True), longest, len(lengths)
+        ends = self.lengths.cumsum(0, dtype=torch.int32)
+        self.ends = F.pad(ends, (1, 0))  # (B + 1,)
+        self.first = self.ends[:-1].long()
+        total = int(lengths.sum())
+        self.document = torch.repeat_interleave(
+            torch.arange(self.b, device=device), self.lengths, output_size=total
+        )  # (total,)
+        self.positions = torch.arange(total, device=device) - self.first[self.document]
+        self.one_each = torch.arange(self.b + 1, device=device, dtype=torch.int32)
+
+    def attend(self, q, k, v, heads: int) -> torch.Tensor:
+        return self._attend(q, k, v, heads, self.ends, self.longest)
+
+    def attend_first(self, q, k, v, heads: int) -> torch.Tensor:
+        return self._attend(q, k, v, heads, self.one_each, 1)
+
+    def _attend(self, q, k, v, heads, ends, longest):
+        from torch.nn.attention.varlen import varlen_attn
+
+        q, k, v = (part.unflatten(-1, (heads, -1)) for part in (q, k, v))  # (total, H, d)
+        return varlen_attn(q, k, v, ends, self.ends, longest, self.longest).flatten(1)
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        sums = torch.zeros(self.b, x.shape[-1], device=x.device).index_add_(0, self.document, x.float())
+        return sums / self.lengths[:, None]
+
+
+class PaddedSpan:
+    """Documents of different lengths where there is no variable-length attention: padded inside attention alone."""
+
+    def __init__(self, lengths: torch.Tensor, longest: int, device):
+        self.lengths, self.t, self.b = lengths.to(device), longest, len(lengths)
+        columns = torch.arange(longest, device=device)
+        self.real = columns < self.lengths[:, None]  # (B, T)
+        self.rows = self.real.flatten().nonzero().squeeze(1)
+        self.positions = columns.repeat(self.b)[self.rows]
+        self.first = self.lengths.cumsum(0) - self.lengths
+        self.document = torch.repeat_interleave(torch.arange(self.b, device=device), self.lengths)
+        self.mask = self.real[:, None, None]  # (B, 1, 1, T)
+
+    def _padded(self, part, heads):
+        full = part.new_zeros(self.b * self.t, part.shape[-1]).index_copy_(0, self.rows, part)
+        return full.view(self.b, self.t, heads, -1).transpose(1, 2)
+
+    def attend(self, q, k, v, heads: int) -> torch.Tensor:
+        q, k, v = (self._padded(part, heads) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return attended.transpose(1, 2).flatten(2).flatten(0, 1)[self.rows]
+
+    def attend_first(self, q, k, v, heads: int) -> torch.Tensor:
+        q = q.view(self.b, 1, heads, -1).transpose(1, 2)
+        k, v = self._padded(k, heads), self._padded(v, heads)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).transpose(1, 2).flatten(1)
+
+    mean = PackedSpan.mean
+
+
+def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether variable-length attention works here: tried on two tokens."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    try:
+        span = PackedSpan(torch.tensor([1, 1]), 1, device)
+        part = torch.ones(2, 64, device=device, dtype=dtype)
+        return bool(torch.isfinite(span.attend(part, part, part, 1)).all())
+    except (ImportError, RuntimeError, TypeError):
+        return False
