@@ -13,6 +13,8 @@ from .errors import BadInput
 from .identity import SPLITS, fingerprint_of
 from .safe_open import Header, open_safely
 
+LISTED = 50  # faults told one by one
+
 
 class FeatureCache:
     """N vectors of D numbers and what belongs to them. Made by open_cache.
@@ -122,7 +124,8 @@ def verify_cache(path: str | Path) -> list[str]:
         return [str(error).removeprefix(f"{path}: ")]
     facts, faults = read_facts_checked(file, header)
     with FeatureCache(path, file, header, facts) as cache:
-        return faults + cache.verify()
+        faults += cache.verify()
+    return faults if len(faults) <= LISTED else [*faults[:LISTED], f"and {len(faults) - LISTED:,} more faults"]
 
 
 def read_facts_checked(file: CacheBytes, header: Header, done: np.ndarray | None = None) -> tuple[dict, list[str]]:
