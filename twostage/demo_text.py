@@ -5,78 +5,78 @@ neighbours share words. Counting words gets a classifier part of the way; knowin
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # class: what it writes about, what happens, what is added. Any subject of a class goes with any of its events.
 OWN = {
     "体育": (
-        "国足 男篮 女排 火箭队 国际米兰 皇马 主教练 前锋 卫冕冠军 中超劲旅",
-        "客场告负 逆转取胜 晋级八强 备战决赛 遭遇三连败 主场大胜 因伤缺阵 锁定胜局",
+        "国足 男篮 女排 火箭队 国际米兰 皇马",
+        "客场告负 逆转取胜 晋级八强 备战决赛 遭遇三连败 主场大胜",
         "赛后球迷久久不愿离场 全场比分定格在加时阶段 主帅对防守并不满意 下一轮将迎战老对手 裁判的判罚引起争议",
     ),
     "娱乐": (
-        "新片 男主角 女星 导演 偶像剧 天后 乐坛新人 剧组 演唱会 贺岁片",
-        "首映遇冷 宣布杀青 绯闻缠身 票房大卖 领衔主演 登台献唱 提名金像奖 曝光剧照",
+        "新片 男主角 女星 导演 偶像剧 天后",
+        "首映遇冷 宣布杀青 绯闻缠身 票房大卖 领衔主演 登台献唱",
         "歌迷在机场守候到深夜 片方称将择日公映 经纪人对传闻不予回应 现场星光熠熠 收视率创下新高",
     ),
     "家居": (
-        "实木地板 橱柜 沙发 布艺窗帘 卫浴 瓷砖 衣柜 灯具 涂料 儿童床",
-        "巧妙收纳 打造田园风 环保升级 搭配有讲究 选购有窍门 点亮客厅 节省空间 清洁保养",
+        "实木地板 橱柜 沙发 布艺窗帘 卫浴 瓷砖",
+        "巧妙收纳 打造田园风 环保升级 搭配有讲究 选购有窍门 点亮客厅",
         "小户型也能显得宽敞 设计师建议以浅色为主 甲醛含量须看检测报告 卧室因此温馨许多 安装时要留意尺寸",
     ),
     "彩票": (
-        "双色球 大乐透 足彩 福彩 体彩 彩民 头奖 奖池 竞彩 投注站",
-        "开出五百万 号码走冷 滚存过亿 奖号分析 爆出大奖 专家推荐 合买中奖 胆码预测",
+        "双色球 大乐透 足彩 福彩 体彩 彩民",
+        "开出五百万 号码走冷 滚存过亿 奖号分析 爆出大奖 专家推荐",
         "得主至今尚未现身领奖 本期蓝球看好奇数 后区关注小号 单注奖金高达千万 胜平负建议双选",
     ),
     "房产": (
-        "楼盘 二手房 开发商 地王 写字楼 限购令 新房 房价 公寓 经适房",
-        "成交量下滑 均价回落 低调开盘 捂盘惜售 促销打折 拍出高价 环比微涨 推出新房源",
+        "楼盘 二手房 开发商 地王 写字楼 限购令",
+        "成交量下滑 均价回落 低调开盘 捂盘惜售 促销打折 拍出高价",
         "购房者观望气氛浓厚 地铁沿线最受追捧 户型以两居为主 首付比例再度提高 容积率低且绿化好",
     ),
     "教育": (
-        "高考 考研 留学生 四六级 公务员考试 自主招生 毕业生 名校 英语作文 中小学",
-        "公布分数线 报名启动 调整大纲 扩大招生 备考冲刺 增设专业 放宽签证 减轻课业",
+        "高考 考研 留学生 四六级 公务员考试 自主招生",
+        "公布分数线 报名启动 调整大纲 扩大招生 备考冲刺 增设专业",
         "考生须在网上打印准考证 阅读理解难度有所增加 老师提醒注意答题技巧 奖学金名额有限 家长对此意见不一",
     ),
     "时尚": (
-        "春装 高跟鞋 名模 香水 彩妆 风衣 珠宝 秀场 发型 护肤品",
-        "抢先看 引领潮流 优雅混搭 显瘦有术 亮相时装周 复古回潮 修饰脸型 美白保湿",
+        "春装 高跟鞋 名模 香水 彩妆 风衣",
+        "抢先看 引领潮流 优雅混搭 显瘦有术 亮相时装周 复古回潮",
         "裸色与碎花最为吃香 腰线提高更显修长 设计灵感来自六十年代 眼影宜选大地色 气场不输超模",
     ),
     "时政": (
-        "国务院 外交部 总书记 代表团 省委 中央 发言人 全国人大 国防部 总理",
-        "召开会议 发表讲话 出访欧洲 会见来宾 审议草案 部署工作 通报情况 强调合作",
+        "国务院 外交部 总书记 代表团 省委 中央",
+        "召开会议 发表讲话 出访欧洲 会见来宾 审议草案 部署工作",
         "双方就共同关心的问题交换意见 有关文件将于近日下发 会议由主要领导主持 两国关系保持良好势头 纪委负责人列席",
     ),
     "星座": (
-        "白羊座 金牛座 双子座 巨蟹座 狮子座 处女座 天秤座 天蝎座 射手座 水瓶座",
-        "桃花旺盛 本周运势 最怕孤单 恋爱攻略 财运上升 性格解析 贵人相助 配对指数",
+        "白羊座 金牛座 双子座 巨蟹座 狮子座 处女座",
+        "桃花旺盛 本周运势 最怕孤单 恋爱攻略 财运上升 性格解析",
         "水星逆行时切忌冲动 月亮带来敏感的情绪 幸运数字是七 塔罗牌提示要学会放手 上升星座影响更深",
     ),
     "游戏": (
-        "网游 玩家 新资料片 公会 魔兽世界 副本 单机大作 电竞战队 角色 客户端",
-        "开启内测 刷新装备 更新补丁 攻略放出 首曝截图 火爆公测 调整技能 开放新服",
+        "网游 玩家 新资料片 公会 魔兽世界 副本",
+        "开启内测 刷新装备 更新补丁 攻略放出 首曝截图 火爆公测",
         "画面细节令人惊叹 点卡可在官网领取 升级速度明显加快 职业平衡仍有待观察 激活码发放完毕",
     ),
     "社会": (
-        "男子 老人 出租车司机 村民 女大学生 民警 小偷 保安 货车 嫌疑人",
-        "街头被打 报警求助 深夜失踪 当场被抓 见义勇为 起诉索赔 坠楼身亡 肇事逃逸",
+        "男子 老人 出租车司机 村民 女大学生 民警",
+        "街头被打 报警求助 深夜失踪 当场被抓 见义勇为 起诉索赔",
         "目前伤者仍在医院抢救 附近居民纷纷围观 法院一审作出判决 家属情绪十分激动 警方正在进一步调查",
     ),
     "科技": (
-        "智能手机 笔记本 谷歌 苹果 单反相机 卫星 处理器 搜索引擎 科学家 平板电脑",
-        "正式发布 降价促销 曝出漏洞 升级系统 申请专利 评测出炉 发射成功 支持高清",
+        "智能手机 笔记本 谷歌 苹果 单反相机 卫星",
+        "正式发布 降价促销 曝出漏洞 升级系统 申请专利 评测出炉",
         "屏幕分辨率大幅提升 电池续航仍是短板 商家报价含发票 研究成果刊登在期刊上 像素达到一千万",
     ),
     "股票": (
-        "沪指 深成指 大盘 创业板 蓝筹股 券商股 个股 新股 期指 权重股",
-        "放量上涨 震荡下挫 午后跳水 冲击涨停 缩量整理 破发收跌 跌破年线 尾盘拉升",
+        "沪指 深成指 大盘 创业板 蓝筹股 券商股",
+        "放量上涨 震荡下挫 午后跳水 冲击涨停 缩量整理 破发收跌",
         "两市成交不足千亿 短线建议控制仓位 技术上均线压力较大 多空分歧加剧 板块轮动较快",
     ),
     "财经": (
-        "央行 人民币 国际油价 通胀 金价 外贸出口 中小企业 保险业 税务总局 美联储",
-        "上调利率 小幅升值 低于预期 创出新高 收紧信贷 同比增长 面临压力 规范市场",
+        "央行 人民币 国际油价 通胀 金价 外贸出口",
+        "上调利率 小幅升值 低于预期 创出新高 收紧信贷 同比增长",
         "经济学家认为复苏仍然脆弱 上半年利润有望回暖 汇率波动影响成本 监管层将出台细则 消费需求略显不足",
     ),
 }  # fmt: skip
@@ -101,24 +101,7 @@ SHARED = [
 
 MARKS = ("图文", "组图", "快讯", "独家", "早报", "热点", "观察", "专题")
 OPENINGS = ("本报讯", "据悉", "记者昨日获悉", "据介绍", "近日", "连日来", "日前", "据媒体报道", "有消息称", "昨天下午")
-VOICES = (
-    "知情人士透露",
-    "记者注意到",
-    "有专家指出",
-    "分析人士表示",
-    "业内人士认为",
-    "另据了解",
-    "值得一提的是",
-    "有网友说",
-)
-CLOSINGS = (
-    "此事仍在关注之中",
-    "详情请见后续报道",
-    "具体时间尚未确定",
-    "这已经不是第一次",
-    "各方反应不一",
-    "效果如何还要再看",
-)
+VOICES = tuple("知情人士透露 记者注意到 有专家指出 分析人士表示 业内人士认为 另据了解 值得一提的是 有网友说".split())
 
 
 def documents(per_class: int, seed: int) -> list[tuple[str, int, str]]:
@@ -131,37 +114,38 @@ def documents(per_class: int, seed: int) -> list[tuple[str, int, str]]:
     return found
 
 
-def document(name: str, draw) -> str:
+def document(name: str, draw: Callable[[], float]) -> str:
     """A title and two paragraphs, in the manner of a THUCNews file; `draw()` gives uniform numbers in [0, 1)."""
-    title = _subject(name, draw, shared=0.35) + _event(name if draw() < 0.92 else _neighbour(name, draw), draw)
+    title = _subject(name, draw) + _event(name if draw() < 0.95 else _neighbour(name, draw), draw)
     if draw() < 0.3:
         title = f"{_pick(MARKS, draw)}：{title}"
-    first, second = (name if draw() < 0.5 else _neighbour(name, draw) for _ in range(2))
+    first = name if draw() < 0.8 else _neighbour(name, draw)
+    second = name if draw() < 0.6 else _neighbour(name, draw)
     date = f"{1 + int(draw() * 12)}月{1 + int(draw() * 28)}日"
-    opening = f"{date}消息" if draw() < 0.4 else _pick(OPENINGS, draw)
-    event = _subject(first, draw, shared=0.5) + _event(first, draw)
-    addition = _addition(second, draw) if draw() < 0.7 else _pick(CLOSINGS, draw)
-    return f"{title}\n　　{opening}，{event}。\n　　{_pick(VOICES, draw)}，{addition}。\n"
+    opening = f"{date}消息" if draw() < 0.3 else _pick(OPENINGS, draw)
+    news = f"{opening}，{_subject(first, draw)}{_event(first, draw)}，{_addition(first, draw)}。"
+    aside = f"{_pick(VOICES, draw)}，{_subject(second, draw)}{_event(second, draw)}。"
+    return f"{title}\n　　{news}\n　　{aside}\n"
 
 
-def _pick(options: Sequence[str], draw) -> str:
+def _pick(options: Sequence[str], draw: Callable[[], float]) -> str:
     return options[int(draw() * len(options))]
 
 
-def _subject(name: str, draw, shared: float) -> str:
-    lists = [subjects for names, subjects, _ in SHARED if name in names.split()] if draw() < shared else [OWN[name][0]]
-    return _pick(_pick(lists, draw).split(), draw)
+def _subject(name: str, draw: Callable[[], float]) -> str:
+    shared = [subjects for names, subjects, _ in SHARED if name in names.split()]
+    return _pick(_pick(shared if draw() < 0.3 else OWN[name][:1], draw).split(), draw)
 
 
-def _event(name: str, draw) -> str:
+def _event(name: str, draw: Callable[[], float]) -> str:
     return _pick(OWN[name][1].split(), draw)
 
 
-def _addition(name: str, draw) -> str:
-    lists = [additions for names, _, additions in SHARED if name in names.split()] if draw() < 0.5 else [OWN[name][2]]
-    return _pick(_pick(lists, draw).split(), draw)
+def _addition(name: str, draw: Callable[[], float]) -> str:
+    shared = [additions for names, _, additions in SHARED if name in names.split()]
+    return _pick(_pick(shared if draw() < 0.5 else OWN[name][2:], draw).split(), draw)
 
 
-def _neighbour(name: str, draw) -> str:
+def _neighbour(name: str, draw: Callable[[], float]) -> str:
     near = [other for names, _, _ in SHARED for other in names.split() if name in names.split() and other != name]
     return _pick(near, draw)
