@@ -7,6 +7,7 @@ tanh costs about (eps x)^2 / 3, relatively. Three layers have no native class: `
 classes once this module is imported.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -131,9 +132,11 @@ def save_classifier(
         for name, tensor in tensors.items()
     }
     save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer = copy.deepcopy(tokenizer)
+    side = "left" if extra_config.get("truncation") == "tail" else "right"
+    tokenizer.truncation_side = tokenizer.init_kwargs["truncation_side"] = side  # the latter is what gets written
     if "max_length" in extra_config:
         tokenizer.model_max_length = extra_config["max_length"]
-    tokenizer.truncation_side = "left" if extra_config.get("truncation") == "tail" else "right"
     tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
 
