@@ -30,11 +30,9 @@ def test_the_cache_survives_a_sample_of_every_fault():
     assert tried > 1500 and survived == tried and not silent
 
 
-@pytest.mark.parametrize(
-    "without", [["fsync-create"], ["fsync-create-folder"], ["fsync-marks"], ["fsync-publish-folder"]]
-)
+@pytest.mark.parametrize("without", ["fsync-create", "fsync-marks"])
 def test_the_harness_notices_a_missing_fsync(without):
-    result = torture("--only", "power cuts", "--without", *without)
+    result = torture("--only", "power cuts", "--without", without)
     tried, survived, _ = figures(result)
     assert result.returncode == 1 and survived < tried
 
