@@ -74,7 +74,7 @@ class Documents:
             self.digest, self.label, self.split, self.sources, self.label_names, truncated=self.truncated
         ).lines()
         known = {**(known if isinstance(known, dict) else {}), self.key: lines}
-        partial = memo.with_name(memo.name + ".partial")
+        partial = memo.with_name(f".audit.{os.getpid()}.partial")
         partial.write_text(json.dumps(known), encoding="utf-8")
         os.replace(partial, memo)
         return lines

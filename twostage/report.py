@@ -6,6 +6,7 @@ python -m twostage.report --runs-dir runs --markdown > tables.md
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from twostage import report_classes as classes
@@ -15,6 +16,7 @@ from twostage.cli import Parser, run
 from twostage.documents import documents_of
 from twostage.errors import BadInput
 from twostage.mistakes import findings_of
+from twostage.report_markdown import markdown
 from twostage.report_page import page, text
 from twostage.report_runs import RunView, group_runs, load_runs
 from twostage.results_csv import write_results
@@ -25,11 +27,9 @@ def write_report(runs_dir: Path) -> Path:
 
     BadInput where the folder does not exist or cannot be written to.
     """
-    runs_dir = Path(runs_dir)
-    if not runs_dir.is_dir():
-        raise BadInput(f"{runs_dir} is not a folder: train something first, or give --runs-dir")
+    runs_dir = existing(runs_dir)
     runs, damaged = load_runs(runs_dir)
-    target, partial = runs_dir / "report.html", runs_dir / "report.html.partial"
+    target, partial = runs_dir / "report.html", runs_dir / f".report.{os.getpid()}.partial"
     try:
         partial.write_text(html(runs, damaged, runs_dir), encoding="utf-8", errors="backslashreplace")
         os.replace(partial, target)
@@ -41,18 +41,19 @@ def write_report(runs_dir: Path) -> Path:
     return target
 
 
+def existing(runs_dir: Path) -> Path:
+    if not Path(runs_dir).is_dir():
+        raise BadInput(f"{runs_dir} is not a folder: train something first, or give --runs-dir")
+    return Path(runs_dir)
+
+
 def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) -> str:
     groups = group_runs(runs)
-    body = ["<header><h1>twostage</h1>"]
-    waiting = [r for r in runs if not r.complete]
-    notes = [f"{n} is damaged and left out: {why}" for n, why in damaged]
-    notes += [
-        f"{r.name} is {r.record['status']}" + ("" if r.record["status"] == "running" else " and has no result")
-        for r in waiting
-    ]
+    counts = Counter([*(run.record["status"] for run in runs), *("damaged" for _ in damaged)])
+    said = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     if len(groups) > 1:
-        body.append(f"<p>{len(groups)} test sets: figures are compared within one, never across.</p>")
-    body.append("</header>")
+        said += f"; {len(groups)} test sets, figures are compared within one and never across"
+    body = [f"<header><h1>twostage</h1><p>{text(f'Runs: {said}.' if said else 'No run yet.')}</p></header>"]
     for group in groups:
         body.append('<div class="group">')
         if len(groups) > 1:
@@ -76,7 +77,6 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
         body += [*filter(None, made), "</div>"]
     if not groups:
         body.append('<div class="verdict"><p>No finished run yet.</p></div>')
-    body += [f'<p class="note">{text(line)}</p>' for line in notes]
     body.append(classes.runs_section(runs, damaged))
     return page("twostage: report", "\n".join(body))
 
@@ -98,7 +98,10 @@ def build_parser() -> Parser:
 
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
-    print(write_report(args.runs_dir))
+    if args.markdown:
+        print(markdown(group_runs(load_runs(existing(args.runs_dir))[0])), end="")
+    else:
+        print(write_report(args.runs_dir))
     return 0
 
 

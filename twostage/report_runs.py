@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from twostage.errors import BadInput
-from twostage.recipes import RECIPES
+from twostage.recipes import RECIPES, THUCNEWS_CLASSES
 from twostage.report_check import check
 from twostage.runs import read_run
 
@@ -94,7 +94,7 @@ class RunView:
     def predictions(self) -> dict[str, np.ndarray] | None:
         """digest (M, 32), label (M,), predicted (M,), probabilities (M, C) of the test documents; None if absent or damaged."""
         try:
-            with np.load(self.path / "predictions.npz", allow_pickle=False) as file:
+            with open(self.path / "predictions.npz", "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 found = {name: file[name] for name in ("digest", "label", "predicted", "probabilities")}
             m, c = len(found["label"]), len(self.record["label_names"])
             shapes = {"digest": (m, 32), "label": (m,), "predicted": (m,), "probabilities": (m, c)}
@@ -172,6 +172,11 @@ class Group:
         common = set.intersection(*every) if every else set()
         names = {k for k, _ in set.union(*every) - common if all(k in dict(s) for s in every)} if every else set()
         return ", ".join(v for k, v in run.setting if k in names)
+
+
+def has_published(group: Group) -> bool:
+    """Published figures belong beside runs on the 14 THUCNews classes only."""
+    return set(group.label_names) == set(THUCNEWS_CLASSES) and len(group.label_names) == len(THUCNEWS_CLASSES)
 
 
 def best(runs: list[RunView]) -> RunView | None:

@@ -1,15 +1,10 @@
 """The report's sections about results: one function each, from a group of runs on one test set to HTML, or "" for nothing to show."""
 
-from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.recipes import RECIPES
 from twostage.report_figures import cost_chart, epoch_chart, rate_chart, rate_series
 from twostage.report_page import figure, prose, section, table, td, text, th
-from twostage.report_runs import Group, RunView
+from twostage.report_runs import Group, RunView, has_published
 from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict
-
-
-def has_published(group: Group) -> bool:
-    """Published figures belong beside runs on the 14 THUCNews classes only."""
-    return set(group.label_names) == set(THUCNEWS_CLASSES) and len(group.label_names) == len(THUCNEWS_CLASSES)
 
 
 def verdict_section(group: Group, extraction: float | None) -> str:

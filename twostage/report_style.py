@@ -106,9 +106,6 @@ svg .accent.band { fill: var(--accent); opacity: .16; }
 .quote .where { font-size: 12px; color: var(--soft); }
 ul.plain { list-style: none; margin: 0; padding: 0; font-size: 13px; }
 ul.plain li { padding: 3px 0; max-width: 60em; }
-.note { font-size: 13px; margin: 14px 0 0; padding: 8px 12px; max-width: 60em;
-  background: var(--faint); border-left: 2px solid var(--accent); }
-footer { color: var(--soft); font-size: 12px; border-top: 1px solid var(--line); padding-top: 14px; margin-top: 8px; }
 @media print {
   :root { --paper: #fff; --ink: #000; --soft: #555; --line: #ccc; --faint: #f3f3f3; --accent: #0a4f96; }
   body { font-size: 10.5pt; }

@@ -26,7 +26,7 @@ COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES)
 
 def write_results(runs: list[RunView], path: Path) -> None:
     """Write all epochs of all runs that were read, beside the old file first and then over it."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".results.{os.getpid()}.partial")
     with open(partial, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
@@ -46,7 +46,7 @@ def rows_of(run: RunView) -> list[dict]:
         common = {"run": run.name, **_plain(record, ("status", *SETTINGS, *SIZES)), **_plain(part, SETTINGS)}
         if run.trials:
             common["trial"] = part.get("index", number)
-        scored = not run.trials or common["trial"] == record.get("trial", {})
+        scored = not run.trials or common["trial"] == record.get("trial")
         for epoch in part["epochs"]:
             chosen = epoch["epoch"] == part["best_epoch"]
             row = {**common, **_plain(epoch, EPOCH), "chosen": int(chosen)}
