@@ -305,13 +305,13 @@ def test_an_unfinished_file_that_is_a_link_is_not_written_through(whole, tmp_pat
     ("split", 3, "a split has no name"),
     ("source_end", 1 << 40, "the sources do not add up"),
     ("source_end", -1, "the sources do not add up"),
+    ("source_bytes", 0xFF, "the sources are not text"),
 ])  # fmt: skip
 def test_values_outside_their_meaning_are_refused_even_with_a_right_fingerprint(name, value, told, tmp_path):
     identity = make_identity()
-    if name == "source_end":
-        text, ends = identity.source_bytes
-        ends = ends.copy()
-        ends[3] = value
+    if name.startswith("source"):
+        text, ends = (part.copy() for part in identity.source_bytes)
+        (ends if name == "source_end" else text)[3] = value
         identity.__dict__["source_bytes"] = (text, ends)
     else:
         column = getattr(identity, name).astype("<i4" if name == "label" else np.uint8)
@@ -324,3 +324,12 @@ def test_values_outside_their_meaning_are_refused_even_with_a_right_fingerprint(
     if partial.exists():
         os.rename(partial, path)
     assert told in refusal(path)
+
+
+def test_a_source_that_ends_inside_a_character_is_refused(tmp_path):
+    identity = make_identity()
+    text, ends = (part.copy() for part in identity.source_bytes)
+    ends[3] += 1  # one byte of 体 is left to the next source
+    identity.__dict__["source_bytes"] = (text, ends)
+    with pytest.raises(BadInput, match="the sources are not text"):
+        extract(tmp_path / "x.h5", identity)

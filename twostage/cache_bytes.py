@@ -10,18 +10,19 @@ import numpy as np
 
 from .cache_format import PAGE_ROWS, Table, vectors_digest
 from .errors import BadInput
+from .progress import Progress
 
 CHUNK_PAGES = 32  # read in one call: 3 MB of float16 at D = 768
 THREADS = min(4, max(2, os.cpu_count() or 1))
 
 
 @contextmanager
-def disk_trouble(path: Path, what: str):
+def disk_trouble(path: Path, what: str, advice: str = ""):
     """Turn what the operating system refuses into one line that names the file."""
     try:
         yield
     except OSError as error:
-        raise BadInput(f"{path}: {what}: {error.strerror or error}") from error
+        raise BadInput(f"{path}: {what}: {error.strerror or error}" + (f"; {advice}" if advice else "")) from error
 
 
 class CacheBytes:
@@ -96,6 +97,15 @@ class CacheBytes:
                     yield waiting.pop(0).result()
             for one in waiting:
                 yield one.result()
+
+    def bad_pages(self, fingerprint: str, wanted: np.ndarray) -> list[int]:
+        """Those of the wanted pages whose vectors do not match their digest."""
+        bad, rows = [], min(len(wanted) * PAGE_ROWS, self.tables["vectors"].shape[0])
+        with Progress(rows, "documents", f"verifying {self.path.name}") as progress:
+            for _, part, wrong in self.pages(fingerprint, wanted):
+                bad += wrong
+                progress.advance(len(part))
+        return bad
 
 
 def write_fully(fd: int, data: np.ndarray | bytes, at: int) -> None:

@@ -17,23 +17,19 @@ def take_lock(path: Path, target: Path) -> int:
     The lock belongs to the open file, so it ends with the process, however that dies.
     """
     while True:
-        with disk_trouble(path, "cannot be created"):
+        with disk_trouble(path, "cannot be created", "give another --cache-dir"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BadInput(f"{target}: {holder(fd)} writes it; wait for that, or stop it") from None
-            with disk_trouble(path, "cannot be locked"):
+            with disk_trouble(path, "cannot be locked", "give a --cache-dir on another disk"):
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise BadInput(f"{target}: {holder(fd)} writes it; wait for that, or stop it") from None
                 if still_there(fd, path):
                     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-                    data = json.dumps(note).encode()
                     os.ftruncate(fd, 0)
-                    os.pwrite(fd, data, 0)
+                    os.pwrite(fd, json.dumps(note).encode(), 0)
                     return fd
-        except OSError as error:
-            os.close(fd)
-            raise BadInput(f"{path}: cannot be locked: {error.strerror}; give a --cache-dir on another disk") from error
         except BaseException:
             os.close(fd)
             raise

@@ -3,6 +3,7 @@
 h5py loses the error number on a full disk and crashes the interpreter at exit, so it never writes to one.
 """
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -128,8 +129,9 @@ def create_partial(partial: Path, identity: Identity) -> None:
             os.close(fd)
         os.rename(young, partial)
         fsync_folder(partial.parent)
-    except OSError:
-        young.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            young.unlink(missing_ok=True)
         raise
 
 
@@ -144,7 +146,6 @@ def reserve(fd: int, size: int, path: Path) -> None:
             for at in range(0, size, 1 << 20):
                 write_fully(fd, bytes(min(1 << 20, size - at)), at)
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise BadInput(
             f"{path.parent}: {error.strerror}: the cache needs {size:,} bytes, {free_bytes:,} are free; "
             "make room there or give another --cache-dir"

@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from .cache_bytes import CacheBytes, disk_trouble, page_rows, write_fully
+from .cache_facts import read_facts_checked
 from .cache_format import PAGE_ROWS, facts_digest, pages_of, vectors_digest
 from .cache_lock import release_lock, take_lock
 from .cache_structure import build, create_partial, fsync_folder
 from .differences import explain
 from .errors import BadInput
-from .feature_cache import FeatureCache, read_facts_checked
+from .feature_cache import FeatureCache
 from .identity import Identity
 from .progress import say
 from .safe_open import open_safely
 from .storable import storable
+
+REFUSED = "the disk does not take it"
+AGAIN = "mend that and run the same command again: what is committed is kept"
 
 
 class CacheWriter:
@@ -37,7 +41,7 @@ class CacheWriter:
         self.lock: int | None = None
 
     def __enter__(self) -> "CacheWriter":
-        with disk_trouble(self.path.parent, "cannot be used as the cache folder; give another --cache-dir"):
+        with disk_trouble(self.path.parent, "cannot be the cache folder", "give another --cache-dir"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = take_lock(self.lock_path, self.path)
         try:
@@ -45,7 +49,7 @@ class CacheWriter:
                 self._adopt_finished()
             else:
                 if not os.path.lexists(self.partial):
-                    with disk_trouble(self.path.parent, "a new cache cannot be written here"):
+                    with disk_trouble(self.path.parent, "cannot take a new cache", "give another --cache-dir"):
                         create_partial(self.partial, self.identity)
                 self._resume()
         except BaseException:
@@ -83,8 +87,7 @@ class CacheWriter:
         fresh = pages[self.page_done[pages] == 0]
         if not len(fresh):
             return
-        free = "; make room and run the same command again: what is committed is kept"
-        with disk_trouble(self.partial, f"the disk refused a window{free}"):
+        with disk_trouble(self.partial, REFUSED, AGAIN):
             for run in np.split(fresh, np.flatnonzero(np.diff(fresh) != 1) + 1):
                 start, stop = int(run[0]) * PAGE_ROWS, min((int(run[-1]) + 1) * PAGE_ROWS, total)
                 own = slice(start - first, stop - first)
@@ -122,7 +125,7 @@ class CacheWriter:
         faults = self.reader.verify() + read_facts_checked(self.file, self.reader.header)[1]
         if faults:
             raise BadInput(f"{self.partial}: damaged: {faults[0]}; run the same command again to encode it anew")
-        with disk_trouble(self.partial, "the disk refused the finished file; run the same command again"):
+        with disk_trouble(self.partial, REFUSED, AGAIN):
             os.fsync(self.file.fd)
             if os.path.lexists(self.path):
                 self._adopt_finished()
@@ -138,11 +141,11 @@ class CacheWriter:
         self.file = file
         self.facts, faults = read_facts_checked(file, header, done=np.zeros(pages_of(header.documents), bool))
         self.reader = FeatureCache(path, file, header, self.facts)
-        if header.fingerprint != self.identity.fingerprint:
-            differing = "; ".join(explain(self.reader, self.identity)) or "its fields differ from its fingerprint"
-            raise BadInput(f"{path}: another cache ({differing}); delete it, or give another --cache-dir")
         if faults:
             raise BadInput(f"{path}: damaged: {faults[0]}; delete it and run the same command again")
+        if header.fingerprint != self.identity.fingerprint:
+            differing = "; ".join(explain(self.reader, self.identity))
+            raise BadInput(f"{path}: another cache ({differing}); delete it, or give another --cache-dir")
 
     def _adopt_finished(self) -> None:
         if self.file is not None:
@@ -165,12 +168,11 @@ class CacheWriter:
         good = marked.copy()
         for page in np.flatnonzero(marked).tolist():
             good[page] = facts_digest(fingerprint, page, self.facts) == self.digests["facts_digest"][page].tobytes()
-        for _, _, bad in self.file.pages(fingerprint, np.flatnonzero(marked)):
-            good[bad] = False
+        good[self.file.bad_pages(fingerprint, np.flatnonzero(marked))] = False
         self.page_done = good.astype(np.uint8)
         if not marked.any():
             return
-        with disk_trouble(self.partial, "the disk refused to resume"):
+        with disk_trouble(self.partial, REFUSED, AGAIN):
             self._write_marks(0, len(good))  # again: a failed fsync may have left them in memory only
         say(f"resuming {self.partial}: {int(self.done.sum()):,} of {total:,} documents found and verified")
         lost = np.flatnonzero(marked & ~good).tolist()
@@ -182,7 +184,7 @@ class CacheWriter:
         damage, but the finished file is the same to the last byte."""
         tables, gaps, size = build(self.identity)
         if tables == self.file.tables and size == os.fstat(self.file.fd).st_size:
-            with disk_trouble(self.partial, "the disk refused to resume"):
+            with disk_trouble(self.partial, REFUSED, AGAIN):
                 for at, data in gaps:
                     if os.pread(self.file.fd, len(data), at) != data:
                         write_fully(self.file.fd, data, at)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from .cache_bytes import CacheBytes, page_rows
-from .cache_format import PAGE_ROWS, ROW_FACTS, facts_digest, pages_of
+from .cache_facts import read_facts_checked
+from .cache_format import PAGE_ROWS, pages_of
 from .errors import BadInput
-from .identity import SPLITS, fingerprint_of
+from .identity import SPLITS
 from .safe_open import Header, open_safely
 
 LISTED = 50  # faults told one by one
@@ -90,7 +91,7 @@ class FeatureCache:
     def verify(self) -> list[str]:
         """Read every vector again; one line for each page that does not match its digest."""
         every = np.arange(pages_of(len(self)))
-        bad = [page for _, _, wrong in self.file.pages(self.fingerprint, every) for page in wrong]
+        bad = self.file.bad_pages(self.fingerprint, every)
         return [f"{page_rows([page], len(self))}: vectors do not match their digest" for page in bad]
 
 
@@ -126,37 +127,6 @@ def verify_cache(path: str | Path) -> list[str]:
     with FeatureCache(path, file, header, facts) as cache:
         faults += cache.verify()
     return faults if len(faults) <= LISTED else [*faults[:LISTED], f"and {len(faults) - LISTED:,} more faults"]
-
-
-def read_facts_checked(file: CacheBytes, header: Header, done: np.ndarray | None = None) -> tuple[dict, list[str]]:
-    """All columns but the vectors, and what is wrong with them.
-
-    `done` (pages,) bool: the pages of an unfinished file to look at; None demands a finished one.
-    """
-    facts = {name: file.read(name) for name in (*ROW_FACTS, "source_bytes")}
-    ends, n = facts["source_end"], header.documents
-    if ends[0] < 0 or (np.diff(ends) < 0).any() or ends[-1] != len(facts["source_bytes"]):
-        return facts, ["the ends of the sources do not add up"]
-    faults = []
-    columns = tuple(facts[name] for name in ("text_digest", "label", "split", "source_end", "source_bytes"))
-    names = header.names_bytes
-    found = fingerprint_of(header.encoder, header.store_dtype, header.hidden_size, names, columns)
-    if found != header.fingerprint:
-        faults.append("its fields do not give the fingerprint that it carries")
-    elif facts["label"].min() < 0 or facts["label"].max() >= len(header.label_names):
-        faults.append("a label has no name")
-    elif facts["split"].max() >= len(SPLITS):
-        faults.append("a split has no name")
-    if done is None:
-        missing = np.flatnonzero(file.read("page_done") != 1).tolist()
-        if missing:
-            faults.append(f"{page_rows(missing, n)} not marked as written")
-        done = np.ones(pages_of(n), bool)
-    digests = file.read("facts_digest")
-    for page in np.flatnonzero(done).tolist():
-        if facts_digest(header.fingerprint, page, facts) != digests[page].tobytes():
-            faults.append(f"{page_rows([page], n)}: what is stored beside the vectors does not match its digest")
-    return facts, faults
 
 
 def find_cache(cache_dir: str | Path) -> Path:

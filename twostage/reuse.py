@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .cache_facts import read_facts_checked
 from .cache_format import PAGE_ROWS, pages_of
 from .differences import explain, rows_as_keys, settings
 from .errors import BadInput
-from .feature_cache import FeatureCache, list_caches, open_cache, read_facts_checked
+from .feature_cache import FeatureCache, list_caches, open_cache
 from .identity import Identity, differences
 from .progress import say
 from .safe_open import open_safely
@@ -70,7 +71,7 @@ def find_vectors(cache_dir: str | Path, identity: Identity) -> Lent:
         rows = order[at]
         found = (held[rows] == asked) & ~lent.have
         touched = np.unique(rows[found] // PAGE_ROWS)
-        bad = [page for _, _, wrong in cache.file.pages(cache.fingerprint, touched) for page in wrong]
+        bad = cache.file.bad_pages(cache.fingerprint, touched)
         if bad:
             say(f"{path}: {len(bad)} of {pages_of(len(cache))} pages are damaged; nothing of them is reused")
             found &= ~np.isin(rows // PAGE_ROWS, bad)
@@ -106,13 +107,15 @@ def nearest_cache(cache_dir: str | Path, identity: Identity) -> tuple[Path, list
         except BadInput:
             continue
         try:
-            facts, _ = read_facts_checked(file, header, done=np.zeros(pages_of(header.documents), bool))
+            facts, faults = read_facts_checked(file, header, done=np.zeros(pages_of(header.documents), bool))
+            if faults:
+                continue
             cache = FeatureCache(path, file, header, facts)
             fields = len(differences(settings(cache), settings(identity)))
             shared = np.isin(rows_as_keys(cache.digest), rows_as_keys(identity.digest)).sum()
             if best is None or (fields, -shared) < best[0]:
                 best = (fields, -shared), path, explain(cache, identity)
-        except (BadInput, UnicodeDecodeError):
+        except BadInput:
             continue
         finally:
             file.close()

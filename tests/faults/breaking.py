@@ -1,6 +1,6 @@
 """Take one safety net away from the cache, to show that the harness notices. The product has no such switch."""
 
-from twostage import cache_bytes, cache_writer, feature_cache
+from twostage import cache_bytes, cache_facts, cache_writer
 
 from .stage import Stage
 
@@ -30,7 +30,7 @@ def remove(stage: Stage, what: tuple[str, ...]) -> None:
     for name in what:
         stage.drop |= FSYNCS.get(name, 0)
     if "digests" in what:
-        for module in (cache_bytes, cache_writer, feature_cache):
+        for module in (cache_bytes, cache_facts, cache_writer):
             for name in ("vectors_digest", "facts_digest"):
                 if hasattr(module, name):
                     setattr(module, name, agreeable(getattr(module, name)))

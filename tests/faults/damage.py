@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import shutil
 
 from twostage.cache_format import PAGE_ROWS
@@ -41,7 +42,7 @@ def flips(stage: Stage, row: Row, share: float = 1) -> None:
 
 
 def flip_batch(stage: Stage, row: Row, bits: list[tuple[int, int]]) -> None:
-    verdicts = in_child(lambda: [read_flipped(stage, *one) for one in bits])
+    verdicts = in_child(lambda: in_little_memory(lambda: [read_flipped(stage, *one) for one in bits]))
     if isinstance(verdicts, str):  # the process died: one by one
         if len(bits) == 1:
             row.add(verdicts, f"bit {bits[0]}")
@@ -52,6 +53,13 @@ def flip_batch(stage: Stage, row: Row, bits: list[tuple[int, int]]) -> None:
         return
     for one, verdict in zip(bits, verdicts, strict=True):
         row.add("ok" if verdict == "right" or verdict.startswith("refused") else verdict, f"bit {one}")
+
+
+def in_little_memory(work):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = work()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
+    return answer if grown < 100_000 else f"took {grown:,} KiB"
 
 
 def read_flipped(stage: Stage, at: int, bit: int) -> str:
