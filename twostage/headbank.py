@@ -4,7 +4,9 @@ A head in a bank ends where the same head ends when trained alone with torch.opt
 same start, same batches, equal within float32 rounding. The backward pass is written by hand; no autograd runs.
 """
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +20,9 @@ from twostage.stack_deep import DeepStack
 from twostage.stack_linear import LinearStack
 
 EVAL_ROWS = 2048
+MOST_WORKERS = 4  # more threads would wait for Python's lock
+HEADS_A_WORKER = 4
+SMALL_BYTES = 1 << 21  # below, a step's operations are too short to share among threads
 
 
 @dataclass
@@ -41,17 +46,28 @@ class Trial:
 
 
 class HeadBank:
-    """H heads, one per trial (all of one shape and batch size), on one device."""
+    """H heads, one per trial (all of one shape and batch size), on one device.
+
+    On a CPU the heads are dealt to a few threads, each of which walks through the epoch by itself with single-threaded
+    operations: no thread ever waits for another inside a step. How they are dealt depends on the number of heads and on
+    torch.get_num_threads() alone, so a machine gives the same bits each time.
+    """
 
     def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu"):
         self.trials, self.hidden, self.classes, self.activation = trials, hidden, classes, activation
         self.device = torch.device(device)
-        heads = [build_head(trial.head, hidden, classes, activation, trial.seed) for trial in trials]
-        lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
-        if trials[0].head == "1C":
-            self.stack = LinearStack(heads, lr, decay, self.device)
-        else:
-            self.stack = DeepStack(heads, lr, decay, self.device, activation)
+        self.shards = [Shard(part, hidden, classes, activation, self.device) for part in self._deal(trials)]
+        self.place = [(shard, h) for shard in self.shards for h in range(len(shard.trials))]
+        alone = len(self.shards) == 1 and self.bytes_for(trials[0].head, hidden, classes) * len(trials) > SMALL_BYTES
+        self.inner_threads = torch.get_num_threads() if alone else 1
+
+    def _deal(self, trials: list[Trial]) -> list[list[Trial]]:
+        workers = min(torch.get_num_threads(), MOST_WORKERS) if self.device.type == "cpu" else 1
+        if trials[0].head == "1C":  # a few linear heads are one good matrix product; fewer are not worth a thread
+            workers = min(workers, max(1, len(trials) // HEADS_A_WORKER))
+        workers = min(workers, len(trials))
+        cuts = [len(trials) * i // workers for i in range(workers + 1)]
+        return [trials[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
     @staticmethod
     def bytes_for(head: str, hidden: int, classes: int) -> int:
@@ -60,7 +76,6 @@ class HeadBank:
         parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
         return parameters * 4 * 5
 
-    @torch.no_grad()
     def train_epoch(self, vectors, labels, rows, batch_size: int, class_weight=None, tick=None) -> np.ndarray:
         """One pass over `rows` in that order, the last short batch kept. Gives the mean training loss of each head (H,).
 
@@ -68,37 +83,41 @@ class HeadBank:
         bank's device. The weighted loss is that of nn.CrossEntropyLoss(weight): a weighted mean over the batch.
         `tick(batches)` is called now and then.
         """
-        n, C = rows.numel(), self.classes
-        labels = labels.index_select(0, rows).view(1, -1)
-        shares = _shares(labels.view(-1), batch_size, class_weight)  # (n,): each batch sums to 1
-        minus = -shares.view(1, -1)
-        loss = torch.zeros(len(self.trials), device=self.device)
-        for number, a in enumerate(range(0, n, batch_size)):
-            b = min(a + batch_size, n)
-            X = vectors.index_select(0, rows[a:b]).float()  # (B, D)
-            minus_target = torch.zeros(C, b - a, device=self.device).scatter_(0, labels[:, a:b], minus[:, a:b])
-            self.stack.train_step(X, minus_target, shares[a:b], loss, (b - a) / n)
-            if tick is not None and number % 16 == 15:
-                tick(16)
-        return loss.cpu().numpy()
+        labels = labels.index_select(0, rows)
+        share = _shares(labels, batch_size, class_weight)
+        return np.concatenate(self._each("train_epoch", vectors, labels, rows, share, batch_size, tick=tick))
 
-    @torch.no_grad()
     def confusion(self, vectors, labels, rows) -> np.ndarray:
         """Counts of shape (H, C, C) of the heads as they are now: row = true class, column = predicted class."""
-        H, C = len(self.trials), self.classes
-        counts = torch.zeros(H * C * C, dtype=torch.int64, device=self.device)
-        offset = torch.arange(H, device=self.device).view(-1, 1) * (C * C)
-        for part in rows.split(EVAL_ROWS):
-            predicted = self.stack.logits(vectors.index_select(0, part).float()).argmax(1)  # (H, B)
-            cell = offset + labels.index_select(0, part) * C + predicted
-            counts += torch.bincount(cell.view(-1), minlength=H * C * C)
-        return counts.view(H, C, C).cpu().numpy()
+        return np.concatenate(self._each("confusion", vectors, labels, rows))
+
+    def _each(self, method: str, *args, tick=None) -> list[np.ndarray]:
+        """Call a method of every shard, each in a thread of its own."""
+        stop = threading.Event()
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.inner_threads if self.device.type == "cpu" else before)
+        try:
+            if len(self.shards) == 1:
+                return [getattr(self.shards[0], method)(*args, tick=tick, stop=stop)]
+            with ThreadPoolExecutor(len(self.shards)) as pool:
+                try:
+                    ticks = [tick] + [None] * (len(self.shards) - 1)
+                    calls = [
+                        pool.submit(getattr(shard, method), *args, tick=t, stop=stop)
+                        for shard, t in zip(self.shards, ticks, strict=True)
+                    ]
+                    return [call.result() for call in calls]
+                finally:  # also on Ctrl-C: no thread goes on alone
+                    stop.set()
+        finally:
+            torch.set_num_threads(before)
 
     def head(self, h: int, best: bool = True) -> nn.Sequential:
         """Head h as a module on the CPU: with the weights of its best epoch, or as they are now."""
+        shard, place = self.place[h]
         module = build_head(self.trials[h].head, self.hidden, self.classes, self.activation)
         with torch.no_grad():
-            for layer, (weight, bias) in zip(linear_layers(module), self.stack.layers(h, best), strict=True):
+            for layer, (weight, bias) in zip(linear_layers(module), shard.stack.layers(place, best), strict=True):
                 layer.weight.copy_(weight)
                 layer.bias.copy_(bias)
         return module.eval()
@@ -119,15 +138,16 @@ class HeadBank:
             seconds = time.perf_counter() - start
             start = time.perf_counter()
             counts = self.confusion(data.vectors, data.labels, data.val)
-            fine = np.isfinite(losses) & self.stack.finite().cpu().numpy()
+            fine = np.isfinite(losses) & np.concatenate([s.stack.finite().cpu().numpy() for s in self.shards])
             timing = {"seconds": round(seconds, 4), "eval_seconds": round(time.perf_counter() - start, 4)}
             lines = []
             for h, trial in enumerate(self.trials):
                 if trial.diverged_epoch:
                     continue
+                shard, place = self.place[h]
                 if not fine[h]:
                     trial.diverged_epoch = epoch
-                    self.stack.clear(h)
+                    shard.stack.clear(place)
                     continue
                 accuracy = float(np.diag(counts[h]).sum() / counts[h].sum())
                 trial.epochs.append(
@@ -136,12 +156,61 @@ class HeadBank:
                 )  # fmt: skip
                 if trial.best is None or accuracy > trial.best["val_accuracy"]:
                     trial.best_epoch = epoch
-                    self.stack.keep(h)
+                    shard.stack.keep(place)
                 lines.append({"index": trial.index, **trial.epochs[-1]})
             if on_epoch is not None:
                 on_epoch(epoch, lines)
             if all(trial.diverged_epoch for trial in self.trials):
                 return
+
+
+class Shard:
+    """The heads of a bank that one thread trains."""
+
+    def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str, device: torch.device):
+        self.trials, self.classes, self.device = trials, classes, device
+        heads = [build_head(trial.head, hidden, classes, activation, trial.seed) for trial in trials]
+        lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
+        if trials[0].head == "1C":
+            self.stack = LinearStack(heads, lr, decay, device)
+        else:
+            self.stack = DeepStack(heads, lr, decay, device, activation)
+
+    @torch.no_grad()
+    def train_epoch(self, vectors, labels, rows, share, batch_size: int, tick, stop) -> np.ndarray:
+        """labels (n,) and share (n,), the weight of a document in its batch's mean, are in the order of rows (n,)."""
+        n, C = rows.numel(), self.classes
+        labels, minus = labels.view(1, -1), -share.view(1, -1)
+        loss = torch.zeros(len(self.trials), device=self.device)
+        stored = torch.empty(min(batch_size, n), vectors.shape[1], dtype=vectors.dtype, device=self.device)
+        single = torch.empty_like(stored, dtype=torch.float32) if vectors.dtype != torch.float32 else stored
+        for number, a in enumerate(range(0, n, batch_size)):
+            b = min(a + batch_size, n)
+            X = single[: b - a]  # (B, D) float32
+            torch.index_select(vectors, 0, rows[a:b], out=stored[: b - a])
+            if single is not stored:
+                X.copy_(stored[: b - a])
+            minus_target = torch.zeros(C, b - a, device=self.device).scatter_(0, labels[:, a:b], minus[:, a:b])
+            self.stack.train_step(X, minus_target, share[a:b], loss, (b - a) / n)
+            if number % 16 == 15:
+                if tick is not None:
+                    tick(16)
+                if stop.is_set():
+                    break
+        return loss.cpu().numpy()
+
+    @torch.no_grad()
+    def confusion(self, vectors, labels, rows, tick, stop) -> np.ndarray:
+        H, C = len(self.trials), self.classes
+        counts = torch.zeros(H * C * C, dtype=torch.int64, device=self.device)
+        offset = torch.arange(H, device=self.device).view(-1, 1) * (C * C)
+        for part in rows.split(EVAL_ROWS):
+            predicted = self.stack.logits(vectors.index_select(0, part).float()).argmax(1)  # (H, B)
+            cell = offset + labels.index_select(0, part) * C + predicted
+            counts += torch.bincount(cell.view(-1), minlength=H * C * C)
+            if stop.is_set():
+                break
+        return counts.view(H, C, C).cpu().numpy()
 
 
 def balanced(labels, classes: int):

@@ -61,15 +61,16 @@ class LinearStack:
         """
         if X.shape[0] != self.B:
             self.B = X.shape[0]
-            self.z, self.logp = (torch.empty(self.H, self.C, self.B, device=X.device) for _ in range(2))
+            self.z, self.logp, self.d = (torch.empty(self.H, self.C, self.B, device=X.device) for _ in range(3))
         z, z2 = self.z, self.z.view(-1, self.B)
         torch.mm(self.weight, X.t(), out=z2)
         z2.add_(self.bias.unsqueeze(1))
         z.mul_(self.scale)
         torch.log_softmax(z, 1, out=self.logp)
-        loss.addmv_(self.logp.view(self.H, -1), minus_target.view(-1), alpha=loss_scale)
-        torch.exp(self.logp, out=z)
-        torch.addcmul(minus_target, z, share, out=z)  # d loss / d logits = share * (softmax - onehot)
+        loss.addmv_(self.logp.view(self.H, -1), minus_target.reshape(-1), alpha=loss_scale)
+        self.d.copy_(minus_target)
+        # d loss / d logits = share * (softmax - onehot); the kernel's own exp is quick where torch.exp is not, far below 0
+        torch.ops.aten._log_softmax_backward_data(self.d, self.logp, 1, torch.float32, out=z)
         torch.mm(z2, X, out=self.weight_gradient)
         torch.sum(z2, 1, out=self.bias_gradient)
         if self.decay is not None:
