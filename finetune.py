@@ -4,6 +4,7 @@ Without --recipe or rates it trains B4C3: BERT at 0.00001 and a one-layer classi
 zeros after the decimal point of the learning rate. A part without a rate is frozen.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -93,6 +94,8 @@ def micro_batch(text: str):
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
     jobs = jobs_of(args)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadInput("started as one of several processes: finetune.py trains in one; start it without torchrun")
     if args.resume:
         something_to_resume(args.runs_dir, jobs)
     check_writable(args.runs_dir)

@@ -16,6 +16,7 @@ from twostage.finetune_parts import Plan, prepare
 from twostage.finetuning import FineTuner
 from twostage.global_batches import global_batches
 from twostage.heads import build_head, save_head
+from twostage.lean_bert import make_lean
 from twostage.runs import create_run, save_predictions, score_test
 from twostage.token_rows import TokenRows
 
@@ -112,6 +113,21 @@ def test_memory_options_change_nothing_but_memory(changes, still_bert, tmp_path)
     assert largest_difference(plain, other) < 5e-5
 
 
+def test_lean_bert_has_the_same_cls_and_the_same_gradients(still_bert):
+    plain, lean = load_bert(still_bert).requires_grad_(True), load_bert(still_bert).requires_grad_(True)
+    assert make_lean(lean)
+    for padded in (False, True):
+        batch = random_rows(9).batch([3, 5, 7] if padded else [3], 0)
+        vectors = [
+            bert(batch["input_ids"], batch.get("attention_mask")).last_hidden_state[:, 0] for bert in (plain, lean)
+        ]
+        assert torch.allclose(*vectors, atol=1e-6)
+        for one in vectors:
+            one.pow(3).sum().backward()
+    for (name, a), b in zip(plain.named_parameters(), lean.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-4, rtol=1e-4), name
+
+
 def test_a_frozen_classifier_stays_bit_identical_and_a_frozen_encoder_too(tiny_bert, tmp_path):
     start = build_head("1C", 32, 3, "relu", 5)
     model = tuned(tiny_bert, tmp_path, plan_of(head_lr=None)).model
@@ -131,6 +147,11 @@ def test_weight_decay_spares_biases_and_layer_norms(tiny_bert, tmp_path):
     for name, p in tuner.model.named_parameters():
         assert (id(p) in decayed) == (not name.endswith("bias") and "LayerNorm" not in name), name
     assert {group["lr"] for group in tuner.optimizer.param_groups} == {1e-3, 1e-2}
+
+
+def test_a_run_that_diverges_is_stopped_and_says_why(tiny_bert, tmp_path):
+    with pytest.raises(BadInput, match="no longer a number in epoch 1: lower the learning rates"):
+        tuned(tiny_bert, tmp_path, plan_of(encoder_lr=1e30, head_lr=1e30))
 
 
 def test_rates_rise_over_the_warmup_and_are_constant_otherwise(tiny_bert, tmp_path):

@@ -48,6 +48,7 @@ class BertClassifier(BertPreTrainedModel):
     config_class = ClassifierConfig
     accepts_loss_kwargs = True  # for the Trainer: the loss is divided by the weight of the global batch, once
     encoder_frozen = False
+    lean = False  # set where BERT gives [CLS] alone (lean_bert.py)
 
     def __init__(self, config: ClassifierConfig):
         super().__init__(config)

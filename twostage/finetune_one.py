@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from twostage import checkpoints, memory
 from twostage.classifier import join, save_classifier
@@ -55,6 +56,8 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
     if args.init_head:
         head, activation, start = start_head(args.init_head, job.head, setting.encoder, names)
         say(f"{job.name}: the classifier starts from {args.init_head} (test accuracy {start['test_accuracy']:.4f})")
+    if activation == "none" and job.head != "1C":
+        say(f"{job.name}: three linear layers with no activation between them are one linear layer")
     settings = {
         "script": SCRIPT, "base_name": job.name, "recipe": job.recipe, "lr_scale": args.lr_scale, "head": job.head,
         "activation": activation, "encoder_lr": job.encoder_lr, "head_lr": job.head_lr, "n_epochs": job.epochs,
@@ -91,6 +94,8 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
         try:
             tuner.fit()
             finish(setting, run, tuner, job, activation)
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{run.path}: cannot write ({error}): free some disk, then go on with --resume") from None
         except torch.OutOfMemoryError:
             raise BadInput(
                 f"{run.path}: out of memory with {plan.micro_batch} documents at a time: give --micro-batch "

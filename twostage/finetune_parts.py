@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from twostage.classifier import BertClassifier
+from twostage.lean_bert import make_lean
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Plan:
 
 
 def prepare(model: BertClassifier, plan: Plan) -> None:
-    """Move the model to its device, freeze what has no rate, and turn on activation checkpointing."""
+    """Move the model to its device, let BERT do only what [CLS] needs, freeze what has no rate, checkpoint activations."""
     model.to(plan.device)
+    if not model.lean:
+        model.lean = make_lean(model.bert)
     model.bert.requires_grad_(plan.encoder_lr is not None)
     model.head.requires_grad_(plan.head_lr is not None)
     model.encoder_frozen = plan.encoder_lr is None

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import (
@@ -189,7 +190,7 @@ class FineTuner(Trainer):
             self.tick()
             write_json(folder / "progress.json", asdict(self.so_far))
             checkpoints.seal(folder, self.best_weights if self.so_far.epochs else None)
-        except (OSError, RuntimeError) as error:  # a full disk: the last whole checkpoint still stands
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: the last whole checkpoint still stands
             shutil.rmtree(folder, ignore_errors=True)
             say(f"could not write {folder} ({error}): training goes on without it")
         self.saved = time.monotonic()
