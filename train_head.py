@@ -109,10 +109,12 @@ def main(argv=None) -> int:
     recipes = chosen_recipes(args)
 
     # 1. All vectors into memory, once.
-    from twostage import head_data, head_runs, sweep, tables
+    from twostage import ceiling as ceiling_of
+    from twostage import head_data, head_runs, learning_curve, sweep, tables
     from twostage.encoder import resolve_device
     from twostage.feature_cache import find_cache
     from twostage.progress import say
+    from twostage.runs import add_to_run
 
     data = head_data.load(args.cache or find_cache(args.cache_dir), resolve_device(args.device))
     if args.activation == "none" and any(head != "1C" for head in [*(args.head or []), *(r.head for r in recipes)]):
@@ -130,9 +132,23 @@ def main(argv=None) -> int:
         seeds = tuple(range(args.seeds or 3))
         records.append(sweep.run_sweep(data, grid(args), replace(common, seeds=seeds, lr_scale=1.0)))
         print(sweep.sweep_table(records[-1], data.cache.path))
-    for record in records:
+
+    # 4. The best that one layer can do on these vectors, and what more labels would bring.
+    if args.ceiling:
+        ceiling = ceiling_of.run_ceiling(data, common)
+        print(ceiling_of.ceiling_text(ceiling, records))
+    if args.learning_curve:
+        best = max(records, key=val_accuracy)
+        curve = learning_curve.learning_curve(data, best, common)
+        add_to_run(best["path"], learning_curve=curve)
+        print(learning_curve.curve_table(curve, best))
+    for record in [*records, *([ceiling] if args.ceiling else [])]:
         print(f"run: {record['path']}")
     return 0
+
+
+def val_accuracy(record: dict) -> float:
+    return record["epochs"][record["best_epoch"] - 1]["val_accuracy"]
 
 
 def check(args) -> None:

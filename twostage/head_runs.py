@@ -76,11 +76,7 @@ def train_bank(
     data: HeadData, trials: list[Trial], epochs: int, common: Common, run: Run, label: str, on_epoch=None
 ) -> HeadBank:
     """One bank over all trials, with progress and metrics.jsonl."""
-    weight = (
-        balanced(data.labels[data.train].cpu(), data.classes).to(data.device)
-        if common.class_weight == "balanced"
-        else None
-    )
+    weight = class_weights(data, data.train, common)
     bank = HeadBank(trials, data.hidden, data.classes, common.activation, data.device)
     batches = math.ceil(data.train.numel() / trials[0].batch_size)
 
@@ -99,6 +95,11 @@ def train_bank(
     return bank
 
 
+def class_weights(data: HeadData, rows, common: Common):
+    """(C,) weights of the loss from the labels of these rows, or None."""
+    return balanced(data.labels[rows], data.classes) if common.class_weight == "balanced" else None
+
+
 def require_memory(data: HeadData, trials: list[Trial]) -> None:
     """BadInput when these heads do not fit into memory together."""
     free = memory.available_bytes(data.device)
@@ -110,8 +111,10 @@ def require_memory(data: HeadData, trials: list[Trial]) -> None:
         )
 
 
-def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, trials: list[Trial] | None) -> None:
-    """Score the chosen head on test, once; write head/, predictions.npz and run.json."""
+def finish_run(
+    data: HeadData, run: Run, common: Common, chosen: Trial, head, trials: list[Trial] | None, **more
+) -> None:
+    """Score the chosen head on test, once; write head/, predictions.npz and run.json (`more`: further keys)."""
     head = head.to(data.device)
     with torch.no_grad():
         parts = [head(data.vectors[rows].float()).softmax(1).cpu() for rows in data.test.split(4096)]
@@ -124,7 +127,6 @@ def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, tr
         "encoder": data.cache.encoder, "fingerprint": data.cache.fingerprint,
     }  # fmt: skip
     save_head(run.path / "head", head, config)
-    steps = math.ceil(data.train.numel() / chosen.batch_size) * len(chosen.epochs)
     results = (
         trial_settings(chosen) | trial_results(chosen) | score_test(labels, probabilities.argmax(1), data.label_names)
     )
@@ -132,7 +134,9 @@ def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, tr
         results["trial"] = chosen.index
         results["trials"] = [trial_record(t) for t in trials if t.epochs]
         results["diverged"] = [trial_record(t) for t in trials if not t.epochs]  # in their first epoch
-    run.finish(**results, steps=steps, peak_memory_bytes=memory.peak_bytes(data.device))
+    if chosen.batch_size:
+        results["steps"] = math.ceil(data.train.numel() / chosen.batch_size) * len(chosen.epochs)
+    run.finish(**results, peak_memory_bytes=memory.peak_bytes(data.device), **more)
 
 
 def run_settings(data: HeadData, common: Common) -> dict:

@@ -149,7 +149,8 @@ class Group:
 
     @cached_property
     def frozen(self) -> RunView | None:
-        return best([r for r in self.complete if not r.finetuned])
+        heads = [r for r in self.complete if not r.finetuned]
+        return best([r for r in heads if r.record.get("head_lr")] or heads)  # a trained head before the ceiling
 
     @cached_property
     def tuned(self) -> RunView | None:

@@ -9,8 +9,10 @@ from twostage.recipes import RECIPES
 from twostage.report_runs import HEAD_WORDS, Group, RunView
 
 
-def rate(lr: float) -> str:
-    """A learning rate without rounding it away: 1e-4, 3.16e-3, 2e-5."""
+def rate(lr: float | None) -> str:
+    """A learning rate without rounding it away: 1e-4, 3.16e-3, 2e-5. The ceiling has none: it is an optimum."""
+    if lr is None:
+        return "its optimum"
     mantissa, _, exponent = f"{lr:.4e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 

@@ -82,6 +82,11 @@ def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
     return Run(path, record)
 
 
+def add_to_run(path: Path, **keys) -> None:
+    """Add keys to the run.json of a finished run: what was found out about it later."""
+    write_json(Path(path) / "run.json", read_run(path) | keys)
+
+
 def read_run(path: Path) -> dict:
     """The record in run.json. BadInput: not a run folder, or a damaged one."""
     file = Path(path) / "run.json"

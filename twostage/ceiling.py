@@ -1,0 +1,224 @@
+"""The ceiling of a one-layer head: the regularised optimum of a convex problem, so that nobody blames the features for a
+learning rate.
+
+Objective: mean cross-entropy + l2 / 2 * ||W||^2, the bias free; scikit-learn's LogisticRegression with C = 1 / (n * l2).
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from twostage import memory, metrics
+from twostage.head_data import HeadData
+from twostage.head_runs import Common, finish_run, run_settings
+from twostage.headbank import Trial, balanced
+from twostage.heads import build_head
+from twostage.progress import Progress
+from twostage.report import write_report
+from twostage.runs import create_run
+
+STRENGTHS = tuple(10.0**-k for k in range(-1, 8))  # of l2, times the mean variance of the features; strong to weak
+CHUNK = 8192  # documents a matrix product
+GAP = 0.01  # below one point a head counts as at the ceiling
+
+
+@dataclass(eq=False)
+class Optimum:
+    """The optimum for one strength."""
+
+    l2: float
+    weight: torch.Tensor  # (C, D) float32
+    bias: torch.Tensor  # (C,)
+    objective: float  # mean cross-entropy + penalty on train
+    cross_entropy: float
+    iterations: int
+    val_accuracy: float = 0.0
+
+    def head(self) -> nn.Sequential:
+        module = build_head("1C", self.weight.shape[1], self.weight.shape[0])
+        with torch.no_grad():
+            module[0].weight.copy_(self.weight)
+            module[0].bias.copy_(self.bias)
+        return module.eval()
+
+
+class Logistic:
+    """Objective and gradient over all training documents, in the coordinates of standardised features.
+
+    With U = W * s and the mean moved into the bias, logits are U ((x - mean) / s) + b: the same objective, better
+    conditioned by far ([CLS] vectors have a few dimensions much larger than the rest). Products are float32, sums float64.
+    """
+
+    def __init__(self, vectors, labels, rows, classes: int, class_weight=None):
+        self.vectors, self.rows, self.C, self.D = vectors, rows, classes, vectors.shape[1]
+        self.labels = labels[rows]
+        weight = torch.ones(len(rows), device=rows.device) if class_weight is None else class_weight[self.labels]
+        self.share = (weight.double() / weight.double().sum()).float()
+        total = torch.zeros(2, self.D, dtype=torch.float64, device=rows.device)
+        for _, X in self._chunks():
+            total[0] += X.double().sum(0)
+            total[1] += X.double().square().sum(0)
+        self.mean = total[0] / len(rows)
+        variance = (total[1] / len(rows) - self.mean**2).clamp(min=0)
+        self.variance = variance.mean().item()
+        self.s = variance.sqrt().clamp(min=max(self.variance, 1e-30) ** 0.5 * 1e-4)
+
+    def _chunks(self):
+        for a in range(0, len(self.rows), CHUNK):
+            part = slice(a, a + CHUNK)
+            yield part, self.vectors.index_select(0, self.rows[part]).float()
+
+    def __call__(self, U, b, l2: float):
+        """U (C, D), b (C,) float64 -> objective, cross-entropy (floats), gradients of U and b."""
+        W = U / self.s
+        shift = b - W @ self.mean
+        W32, shift32 = W.float(), shift.float()
+        loss, dW = 0.0, torch.zeros(self.C, self.D, dtype=torch.float64, device=U.device)
+        db = torch.zeros(self.C, dtype=torch.float64, device=U.device)
+        for part, X in self._chunks():
+            logp = torch.addmm(shift32, X, W32.t()).log_softmax(1)  # (B, C)
+            share = self.share[part].unsqueeze(1)
+            own = self.labels[part].unsqueeze(1)
+            loss -= (logp.gather(1, own) * share).double().sum().item()
+            d = logp.exp_().mul_(share).scatter_add_(1, own, -share)
+            dW += (d.t() @ X).double()
+            db += d.double().sum(0)
+        dU = (dW - torch.outer(db, self.mean)) / self.s + l2 * W / self.s
+        return loss + 0.5 * l2 * W.square().sum().item(), loss, dU, db
+
+
+@torch.no_grad()
+def minimise(problem: Logistic, l2: float, start=None, most: int = 300, tolerance: float = 1e-6):
+    """L-BFGS (two loops, 12 pairs, backtracking). Gives U, b, objective, cross-entropy, iterations."""
+    device = problem.rows.device
+    x = torch.zeros(problem.C * (problem.D + 1), dtype=torch.float64, device=device) if start is None else start.clone()
+    cut = problem.C * problem.D
+
+    def at(x):
+        f, ce, dU, db = problem(x[:cut].view(problem.C, problem.D), x[cut:], l2)
+        return f, ce, torch.cat([dU.flatten(), db])
+
+    f, ce, g = at(x)
+    pairs: list[tuple] = []
+    done = 0
+    while done < most and g.abs().max() > tolerance:
+        d, alphas = g.clone(), []
+        for s, y, rho in reversed(pairs):
+            alphas.append(rho * s.dot(d))
+            d -= alphas[-1] * y
+        if pairs:
+            s, y, _ = pairs[-1]
+            d *= s.dot(y) / y.dot(y)
+        for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+            d += (alpha - rho * y.dot(d)) * s
+        slope, step = -g.dot(d).item(), 1.0 if pairs else min(1.0, 1.0 / g.abs().sum().item())
+        for _ in range(30):
+            x_new = x - step * d
+            f_new, ce_new, g_new = at(x_new)
+            if f_new <= f + 1e-4 * step * slope:
+                break
+            step *= 0.5
+        else:
+            break  # float32 products allow no further descent
+        s, y = x_new - x, g_new - g
+        if s.dot(y) > 1e-12 * y.dot(y):
+            pairs = [*pairs[-11:], (s, y, 1 / s.dot(y))]
+        small = f - f_new <= 1e-9 * max(1.0, abs(f))
+        x, f, ce, g, done = x_new, f_new, ce_new, g_new, done + 1
+        if small:
+            break
+    return x, f, ce, done
+
+
+@torch.no_grad()
+def fit_ceiling(
+    data: HeadData, class_weight: str = "none", strengths=STRENGTHS
+) -> tuple[Optimum, list[Optimum], float]:
+    """The optimum of the strength that is best on val (the stronger on a tie), all optima, and the seconds it took."""
+    start = time.perf_counter()
+    weight = balanced(data.labels[data.train], data.classes) if class_weight == "balanced" else None
+    problem = Logistic(data.vectors, data.labels, data.train, data.classes, weight)
+    found, x = [], None
+    with Progress(len(strengths), "strengths", "ceiling") as progress:
+        for strength in strengths:
+            l2 = strength * max(problem.variance, 1e-30)
+            x, f, ce, iterations = minimise(problem, l2, x)
+            cut = problem.C * problem.D
+            W = x[:cut].view(problem.C, problem.D) / problem.s
+            optimum = Optimum(l2, W.float().cpu(), (x[cut:] - W @ problem.mean).float().cpu(), f, ce, iterations)
+            counts = confusion(optimum.head(), data, data.val)
+            optimum.val_accuracy = float(counts.diagonal().sum() / counts.sum())
+            found.append(optimum)
+            progress.advance(1, val=f"{max(o.val_accuracy for o in found):.3f}")
+    best = max(found, key=lambda o: o.val_accuracy)  # max keeps the first, which is the strongest
+    return best, found, time.perf_counter() - start
+
+
+@torch.no_grad()
+def confusion(head: nn.Sequential, data: HeadData, rows):
+    """Counts (C, C) of a head on these rows."""
+    head = head.to(data.device)
+    predicted = [head(data.vectors[part].float()).argmax(1) for part in rows.split(CHUNK)]
+    return metrics.confusion(data.labels[rows].cpu().numpy(), torch.cat(predicted).cpu().numpy(), data.classes)
+
+
+def run_ceiling(data: HeadData, common: Common) -> dict:
+    """Fit the ceiling and leave it as the run `ceiling`, a head like any other. Gives run.json's record and its path.
+
+    It has one "epoch", the optimum; `steps` counts L-BFGS iterations; `strengths` lists every l2 tried.
+    """
+    with create_run(common.runs_dir, "ceiling", run_settings(data, common) | {"recipe": None, "lr_scale": 1.0}) as run:
+        memory.reset_peak(data.device)
+        best, tried, seconds = fit_ceiling(data, common.class_weight)
+        counts = confusion(best.head(), data, data.val)
+        figures = {
+            "val_accuracy": best.val_accuracy,
+            "val_macro_f1": metrics.macro_f1(counts),
+            "seconds": round(seconds, 4),
+        }
+        trial = Trial(0, "1C", None, common.seed, 0.0, None)
+        trial.epochs, trial.best_epoch = [{"epoch": 1, "train_loss": best.cross_entropy, **figures}], 1
+        run.log({"index": 0, **trial.epochs[0]})
+        names = ("l2", "objective", "cross_entropy", "iterations", "val_accuracy")
+        strengths = [{name: getattr(optimum, name) for name in names} for optimum in tried]
+        steps = sum(optimum.iterations for optimum in tried)
+        finish_run(data, run, common, trial, best.head(), None, l2=best.l2, strengths=strengths, steps=steps)
+    write_report(common.runs_dir)
+    return run.record | {"path": str(run.path)}
+
+
+def ceiling_text(ceiling: dict, records: list[dict]) -> str:
+    """The ceiling, and how far each run stays behind it."""
+    low, high = ceiling["test_accuracy_ci95"]
+    lines = [
+        f"ceiling of a one-layer head on these vectors: val {ceiling['epochs'][0]['val_accuracy']:.3f}, "
+        f"test {ceiling['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), l2 {ceiling['l2']:.2g}"
+    ]
+    edge = ceiling["l2"] in (ceiling["strengths"][0]["l2"], ceiling["strengths"][-1]["l2"])
+    lines += ["its strength is at the edge of those tried: the true ceiling may lie a little higher"] if edge else []
+    return "\n".join(lines + [verdict(record, ceiling) for record in records])
+
+
+def verdict(record: dict, ceiling: dict) -> str:
+    """One line: how far a run stopped below the ceiling on test, and what its losses say about why."""
+    gap = ceiling["test_accuracy"] - record["test_accuracy"]
+    points = f"{abs(gap) * 100:.1f} point{'' if f'{abs(gap) * 100:.1f}' == '1.0' else 's'}"
+    if abs(gap) < GAP:
+        return f"{record['name']} is at what a one-layer head can do here (within {points})"
+    if gap < 0:
+        return f"{record['name']} is {points} above the best one-layer head"
+    epochs = record["epochs"]
+    behind = epochs[-1]["train_loss"] > 1.2 * ceiling["epochs"][-1]["train_loss"]
+    falling = len(epochs) < 2 or epochs[-1]["train_loss"] < epochs[-2]["train_loss"]
+    late = record["best_epoch"] >= len(epochs) - 1
+    what = "this head" if record["head"] == "1C" else "a one-layer head"
+    why = (
+        "the learning rate is too small, not the features"
+        if behind and falling and late
+        else "the learning rate is too large"
+        if behind
+        else "it fits train better than it generalises"
+    )
+    return f"{record['name']} stopped {points} below what {what} can do: {why}"
