@@ -8,6 +8,7 @@ Prints the path of the cache and nothing else; the log goes to standard error. I
 """
 
 import sys
+import time
 from pathlib import Path
 
 from twostage.cli import Parser, add_corpus_options, run, whole_number
@@ -59,6 +60,7 @@ def main(argv=None) -> int:
     corpus_path, model = demo.resolve(asked.corpus, asked.model, asked.cache_dir)
     folder = encoder.find_model(model)
     tokens = encoder.load_tokens(folder, asked.max_length, asked.truncation)
+    began = time.time()
     corpus = read_corpus(
         corpus_path, per_class=asked.per_class, encoding=asked.encoding, on_undecodable=asked.on_undecodable
     )
@@ -85,7 +87,7 @@ def main(argv=None) -> int:
         sources=corpus.sources,
     )
     path = cache_path(asked.cache_dir, corpus.name, encoder.model_name(model), identity)
-    job = extraction.Extraction(folder, tokens, corpus, identity, path, device, asked.tokens_per_batch)
+    job = extraction.Extraction(folder, tokens, corpus, identity, path, device, asked.tokens_per_batch, began)
     if asked.plan:
         print("\n".join(job.plan_only()))
         return 0

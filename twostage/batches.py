@@ -8,8 +8,8 @@ def equal_length_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
     document), longest first."""
     batches = []
     order = np.argsort(-lengths, kind="stable")
-    starts = np.flatnonzero(np.diff(lengths[order], prepend=-1))
-    for group in np.split(order, starts[1:]):
+    ends = np.flatnonzero(np.diff(lengths[order])) + 1
+    for group in np.split(order, ends) if len(order) else ():
         batches += split_evenly(group, max(1, tokens // int(lengths[group[0]])))
     return batches
 

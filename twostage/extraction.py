@@ -1,6 +1,7 @@
 """One extraction: what is to do, the plan, the encoding, the checks before the cache is published, the log of it all."""
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,20 +12,33 @@ from twostage.certificate import certify
 from twostage.encoder import Encoder, digest_files
 from twostage.errors import BadInput
 from twostage.feature_cache import write_facts
-from twostage.pipeline import Pipeline, Times, what_to_do
+from twostage.pipeline import READ_ROWS, Pipeline, Times, what_to_do
 from twostage.plan import expected_tokens, make_plan, time_batches
 from twostage.progress import duration, say
 from twostage.reuse import find_vectors
 from twostage.runs import versions
 
+CLOCK_SLACK = 2.0  # seconds by which a file system's clock may be behind ours
+
 
 class Extraction:
-    """A corpus on its way into the cache at `path`. tokens: a Tokens of the model's folder; device: cpu or cuda."""
+    """A corpus on its way into the cache at `path`. tokens: a Tokens of the model's folder; device: cpu or cuda;
+    since: the time (seconds since the epoch) before the corpus was read."""
 
-    def __init__(self, folder: Path, tokens, corpus, identity, path: Path, device: str, tokens_per_batch: int | None):
+    def __init__(
+        self,
+        folder: Path,
+        tokens,
+        corpus,
+        identity,
+        path: Path,
+        device: str,
+        tokens_per_batch: int | None,
+        since: float,
+    ):
         self.folder, self.tokens, self.corpus, self.identity, self.path = folder, tokens, corpus, identity, path
-        self.device, self.tokens_per_batch = device, tokens_per_batch
-        self.started, self.times, self.encoder, self.resumed = time.perf_counter(), Times(), None, False
+        self.device, self.tokens_per_batch, self.since = device, tokens_per_batch, since
+        self.times, self.encoder, self.resumed = Times(), None, False
 
     def plan_only(self) -> list[str]:
         """Return the plan as lines, from a sample and a few timed batches; nothing is written."""
@@ -68,7 +82,7 @@ class Extraction:
                 pooling=settings["pooling"], device=self.device, dtype=settings["compute_dtype"],
                 tokens_per_batch=self.tokens_per_batch,
             )  # fmt: skip
-            self.check_unchanged()  # the weights just loaded are those of the identity
+            self._check_model()  # the weights just loaded are those of the identity
             time_batches(self.plan, self.corpus, self.todo, self.encoder)
 
     def _close(self) -> None:
@@ -76,7 +90,13 @@ class Extraction:
             self.encoder.close()
 
     def check_unchanged(self) -> None:
-        """BadInput where the model's files are no longer those that the identity was made of."""
+        """BadInput where the model or a document is no longer what the identity was made of."""
+        self._check_model()
+        rows = touched_since(self.corpus, self.since)
+        for at in range(0, len(rows), READ_ROWS):
+            self.corpus.texts(rows[at : at + READ_ROWS])
+
+    def _check_model(self) -> None:
         try:
             now = digest_files(self.folder)
         except BadInput as error:
@@ -149,6 +169,22 @@ class Extraction:
         }  # fmt: skip
         with contextlib.suppress(OSError):  # advisory: the cache is complete without it
             write_facts(self.path, facts)
+
+
+def touched_since(corpus, since: float) -> np.ndarray:
+    """Rows of the documents whose files were touched in any way at or after `since`, or are gone."""
+
+    def touched(file: str) -> bool:
+        try:
+            return os.stat(corpus.root / file).st_ctime >= since - CLOCK_SLACK
+        except OSError:
+            return True
+
+    if corpus.places is None:  # a tree: a file a document
+        return np.flatnonzero([touched(source) for source in corpus.sources])
+    files = [source.rpartition(":")[0] for source in corpus.sources]
+    stale = {file for file in set(files) if touched(file)}
+    return np.flatnonzero([file in stale for file in files])
 
 
 def device_name(device: str) -> str:
