@@ -24,14 +24,20 @@ BATCH_SIZE, PEAK_LR, MASKED = 64, 5e-3, 0.3
 def write_bert(texts: list[str], folder: Path, *, steps: int, seed: int) -> None:
     """Write a `BertModel` folder (config, safetensors, fast tokenizer) after `steps` steps of pretraining on `texts`.
 
-    One seed gives the same bytes on one machine with one number of torch threads.
+    One seed gives the same bytes on one machine. One thread: so small a model gains little from a second one, loses much
+    where other work holds a core, and its bytes don't depend on how many there are.
     """
     tokenizer = write_vocabulary(texts, folder)
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=512, initializer_range=START, **SHAPE)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = BertForMaskedLM(config)
-        pretrain(model, tokenizer(texts, truncation=True)["input_ids"], steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = BertForMaskedLM(config)
+            pretrain(model, tokenizer(texts, truncation=True)["input_ids"], steps)
+    finally:
+        torch.set_num_threads(threads)
     config.architectures = ["BertModel"]
     config.save_pretrained(folder)
     weights = {name: tensor.detach().contiguous() for name, tensor in model.bert.state_dict().items()}
