@@ -55,7 +55,7 @@ def build_parser() -> cli.Parser:
 
 
 def main(argv=None) -> int:
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_intermixed_args(argv)  # options may stand before the texts
     if args.texts and args.file:
         raise BadInput("give texts or --file, not both")
     lines, total = source_of(args)
@@ -96,9 +96,14 @@ def source_of(args) -> tuple[Iterable[str], int | None]:
     try:
         with open(args.file, "rb") as file:
             total = sum(1 for _ in file)
-        return lines_of(open(args.file, "rb"), str(args.file)), total  # noqa: SIM115 (read to its end by main)
+        return lines_of_file(args.file), total
     except OSError as error:
         raise BadInput(f"{args.file}: cannot be read ({error.strerror}): give a UTF-8 text file") from None
+
+
+def lines_of_file(path: Path) -> Iterator[str]:
+    with open(path, "rb") as file:
+        yield from lines_of(file, str(path))
 
 
 def lines_of(stream, name: str) -> Iterator[str]:

@@ -1,0 +1,138 @@
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, expect_refusal, make_bert, run_script
+from tests.trained_run import extract_cache, train
+from twostage import predict, runs
+from twostage.errors import BadInput
+from twostage.feature_cache import open_cache
+from twostage.trained import load_run
+
+NEWS = ["球赛与门票", "股市上涨了", "x" * 200]
+
+
+@pytest.fixture
+def head_run(tmp_path, tiny_tree, tiny_bert, capsys):
+    cache = extract_cache(tmp_path / "cache", tiny_tree, tiny_bert, capsys, "--store-dtype", "float32")
+    return train(cache, tmp_path / "runs", capsys, "--head", "1C", "--lr", "0.01", "--epochs", "3")
+
+
+def output(capsys, *args):
+    capsys.readouterr()
+    assert predict.main([*map(str, args)]) == 0
+    return capsys.readouterr().out.split("\n")[:-1]
+
+
+def test_predict_gives_the_probabilities_of_the_training_run_for_its_own_test_texts(head_run, tmp_path, tiny_tree):
+    cache = open_cache(next((tmp_path / "cache").glob("*.h5")))
+    rows = np.flatnonzero(cache.split == 2)
+    texts = [(tiny_tree / cache.sources[row]).read_text(encoding="utf-8") for row in rows]
+    with np.load(head_run / "predictions.npz") as saved:
+        trained = load_run(head_run, dtype="float32", device="cpu")
+        found = trained.probabilities(texts)
+        trained.close()
+        assert np.abs(found - saved["probabilities"]).max() < 1e-5
+        assert (saved["digest"] == cache.digest[rows]).all()
+
+
+def test_texts_from_arguments_a_file_and_standard_input_agree(head_run, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(NEWS).encode())
+    lines = output(capsys, head_run, *NEWS)
+    assert len(lines) == 3 and lines == output(capsys, head_run, "--file", file)
+    stream = io.TextIOWrapper(io.BytesIO(("\n".join(NEWS) + "\n").encode()))
+    monkeypatch.setattr(sys, "stdin", stream)
+    assert lines == output(capsys, head_run)
+    label, probability, *_ = lines[0].split("\t")
+    assert label in ("体育", "财经", "科技") and 1 / 3 <= float(probability) <= 1
+
+
+def test_json_holds_label_probabilities_and_text(head_run, capsys):
+    found = [json.loads(line) for line in output(capsys, head_run, "--json", "--top-k", "2", *NEWS)]
+    assert [one["text"] for one in found] == NEWS
+    for one in found:
+        first, second = (entry["probability"] for entry in one["top"])
+        assert first >= second and (one["label"], one["probability"]) == (one["top"][0]["label"], first)
+
+
+def test_more_classes_than_there_are_gives_all_of_them(head_run, capsys):
+    (line,) = output(capsys, head_run, "--top-k", "99", NEWS[0])
+    parts = line.split("\t")
+    assert sorted(parts[::2]) == ["体育", "科技", "财经"] and sum(map(float, parts[1::2])) == pytest.approx(1, abs=2e-4)
+
+
+def test_an_empty_line_keeps_its_place_and_is_said(head_run, tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    file.write_text(f"{NEWS[0]}\n\n \u3000\n{NEWS[1]}\n", encoding="utf-8")
+    predict.main([str(head_run), "--file", str(file)])
+    out, err = capsys.readouterr()
+    lines = out.split("\n")
+    assert [bool(line) for line in lines] == [True, False, False, True, False]
+    assert "text 2 is empty" in err
+    found = [json.loads(line) for line in output(capsys, head_run, "--json", "--file", file)]
+    assert found[1] == {"label": None, "probability": None, "top": [], "text": ""}
+
+
+def test_a_text_has_the_same_line_whatever_is_beside_it_and_in_any_chunk(head_run, tmp_path, capsys, monkeypatch):
+    many = [NEWS[i % 2] + "大" * (i % 20) for i in range(50)]
+    whole = output(capsys, head_run, "--dtype", "float32", *many)
+    monkeypatch.setattr(predict, "CHUNK", 7)
+    assert output(capsys, head_run, "--dtype", "float32", *many) == whole
+    assert output(capsys, head_run, "--dtype", "float32", many[13]) == [whole[13]]
+
+
+def test_it_speaks_utf8_whatever_the_locale(head_run):
+    env = {
+        **os.environ,
+        "LC_ALL": "POSIX",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "latin-1",
+    }
+    args = [sys.executable, "-m", "twostage.predict", str(head_run), "--json", "球赛"]
+    result = subprocess.run(args, cwd=ROOT, capture_output=True, env=env)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.decode("utf-8"))["text"] == "球赛"
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_their_line(head_run, tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    file.write_bytes("好\n".encode() + "股票".encode("gb18030") + b"\n")
+    with pytest.raises(BadInput, match="line 2: not UTF-8.*iconv"):
+        predict.main([str(head_run), "--file", str(file)])
+
+
+def test_another_encoder_is_refused_naming_what_differs(head_run, tmp_path):
+    other = make_bert(tmp_path / "other-bert", seed=1)
+    with pytest.raises(BadInput, match="is not the encoder that .* was trained with: weights: "):
+        load_run(head_run, model=str(other))
+
+
+def test_the_encoder_moved_elsewhere_is_found_with_model(head_run, tmp_path, tiny_bert, capsys):
+    record = json.loads((head_run / "run.json").read_text(encoding="utf-8"))
+    facts = tmp_path / "cache" / f"{os.path.basename(record['cache']['path'])}.json"
+    facts.write_text(json.dumps({"model": str(tmp_path / "gone")}))
+    with pytest.raises(BadInput, match="gone.*--model"):
+        load_run(head_run)
+    facts.unlink()
+    with pytest.raises(BadInput, match="--model"):
+        load_run(head_run)
+    assert len(output(capsys, head_run, "--model", tiny_bert, NEWS[0])) == 1
+
+
+def test_a_run_without_a_model_and_a_folder_that_is_no_run_are_refused(tmp_path):
+    runs.create_run(tmp_path, "B4", {})
+    expect_refusal(run_script("-m", "twostage.predict", tmp_path / "B4", "球"), "holds no model")
+    with pytest.raises(BadInput, match="not a run folder"):
+        load_run(tmp_path / "none")
+
+
+def test_texts_and_a_file_together_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="not both"):
+        predict.main([str(tmp_path), "球", "--file", "x"])
