@@ -167,10 +167,16 @@ def kind(s: Series | Spot) -> str:
     return "accent" if s.accent else "ink"
 
 
-def line_chart(title, series, x_label, y_label, size, *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=()):
-    """Lines with a label at their end. `marks` are (x, text): upright dashed lines, for instance the published rates."""
+def line_chart(
+    title, series, x_label, y_label, size, *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=(), level=None
+):
+    """Lines with a label at their end. `marks` are (x, text): upright dashed lines, for instance the published rates.
+
+    `level` is (y, text): a level dashed line.
+    """
     xs = [x for s in series for x, _ in s.points] + [x for x, _ in marks]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *two in s.band for y in two]
+    ys += [level[0]] if level else []
     right = 16 + max(text_width(s.label) for s in series)
     frame = Frame(
         size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16, stretch=True
@@ -179,6 +185,10 @@ def line_chart(title, series, x_label, y_label, size, *, log_x=False, x_ticks=No
     for x, text in marks:
         parts.append(f'<path class="mark" d="M{frame.x(x):.1f} {frame.top - 16}V{frame.bottom}"/>')
         parts.append(f'<text class="tick" x="{frame.x(x) + 4:.1f}" y="{frame.top - 6}">{escape(text)}</text>')
+    if level:
+        y = frame.y(level[0])
+        parts.append(f'<path class="mark" d="M{frame.left} {y:.1f}H{size[0] - right:.1f}"/>')
+        parts.append(f'<text class="tick" x="{frame.left + 6}" y="{y - 5:.1f}">{escape(level[1])}</text>')
     ends = [frame.y(s.points[-1][1]) for s in series]
     places = spread(ends, TEXT + 2, frame.top, frame.bottom)
     for s, place in zip(series, places, strict=True):

@@ -68,6 +68,8 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
             part.rate_section(group),
             part.cost_section(group, documents and documents.extraction_seconds),
             part.paired_section(group),
+            part.ceiling_section(group),
+            part.label_section(group),
             classes.class_section(group),
             classes.confusion_section(group),
             errors.mistakes_section(found, best.name),

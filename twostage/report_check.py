@@ -29,9 +29,19 @@ def check(record: dict) -> None:
     _need(len(record["per_class"]) == len(names), "per_class")
     for key in ("encoder_lr", "head_lr", "lr_scale", "peak_memory_bytes", "steps", "n_train", "n_val", "n_test"):
         _need(record.get(key) is None or _number(record[key]), key)
+    if record.get("learning_curve") is not None:
+        _check_curve(record["learning_curve"])
     for trial in record.get("trials") or []:
         _need(_number(trial["head_lr"]) and trial["head_lr"] > 0 and isinstance(trial["head"], str), "trials")
         _check_epochs(trial)
+
+
+def _check_curve(curve) -> None:
+    _need(isinstance(curve, list) and len(curve) > 1, "learning_curve")
+    for part in curve:
+        every = [part["mean"], *part["val_accuracy"]]
+        _need(all(_number(v) and 0 <= v <= 1 for v in every) and len(every) > 1, "learning_curve")
+        _need(isinstance(part["n_train"], int) and part["n_train"] > 0, "learning_curve")
 
 
 def _check_epochs(record: dict) -> None:

@@ -11,7 +11,7 @@ PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
 
 def epoch_chart(group: Group, size: tuple[int, int]) -> str:
     shown = list(group.columns)
-    rest = best([r for r in group.complete if r not in shown and not r.base])
+    rest = best([r for r in group.complete if not r.base and not r.is_ceiling])
     shown += [rest] if rest else []
     series = [
         Series(
@@ -61,10 +61,25 @@ def rate_series(group: Group) -> list[Series]:
     ]  # fmt: skip
 
 
-def rate_chart(series: list[Series], size: tuple[int, int]) -> str:
+def rate_chart(group: Group, series: list[Series], size: tuple[int, int]) -> str:
     return line_chart(
         "Accuracy on val over the learning rate", series, "learning rate", "val accuracy, best epoch", size,
         log_x=True, x_text=rate, marks=PUBLISHED_RATES,
+        level=(group.ceiling.val_accuracy, "optimum of a one-layer head") if group.ceiling else None,
+    )  # fmt: skip
+
+
+def label_chart(run: RunView, size: tuple[int, int]) -> str:
+    """Accuracy over the number of labelled documents, from a run's learning curve."""
+    curve = sorted(run.record["learning_curve"], key=lambda part: part["n_train"])
+    series = Series(
+        run.name, [(p["n_train"], p["mean"]) for p in curve], accent=True,
+        band=[(p["n_train"], min(p["val_accuracy"]), max(p["val_accuracy"])) for p in curve],
+    )  # fmt: skip
+    ticks = sorted({p["n_train"] for p in curve})
+    return line_chart(
+        "Accuracy on val over the documents to train on", [series], "documents to train on", "val accuracy", size,
+        log_x=True, x_ticks=ticks, x_text="{:,}".format,
     )  # fmt: skip
 
 

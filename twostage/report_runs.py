@@ -42,6 +42,11 @@ class RunView:
         return len({tuple(str(t.get(k)) for k in keys) for t in self.trials}) > 1
 
     @property
+    def is_ceiling(self) -> bool:
+        """Whether this is the optimum of a one-layer head, found without a learning rate: a yardstick for the others."""
+        return not self.finetuned and self.record.get("head_lr") is None
+
+    @property
     def curve(self) -> list[tuple[int, float]]:
         """(epoch, val accuracy): of the chosen trial in a sweep, else the mean over the seeds."""
         if self.swept or not self.trials:
@@ -158,7 +163,12 @@ class Group:
 
     @cached_property
     def best(self) -> RunView:
-        return best(self.complete)
+        return best([r for r in self.complete if not r.is_ceiling] or self.complete)
+
+    @cached_property
+    def ceiling(self) -> RunView | None:
+        """The newest ceiling of these vectors."""
+        return next((r for r in reversed(self.complete) if r.is_ceiling), None)
 
     @cached_property
     def columns(self) -> list[RunView]:

@@ -1,7 +1,7 @@
 """The report's sections about results: one function each, from a group of runs on one test set to HTML, or "" for nothing to show."""
 
 from twostage.recipes import RECIPES
-from twostage.report_figures import cost_chart, epoch_chart, rate_chart, rate_series
+from twostage.report_figures import cost_chart, epoch_chart, label_chart, rate_chart, rate_series
 from twostage.report_page import figure, prose, section, table, td, text, th
 from twostage.report_runs import Group, RunView, has_published
 from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict
@@ -122,7 +122,7 @@ def rate_section(group: Group) -> str:
     if any(s.accent for s in series):
         about.append(f"Chosen on val: {rate(best.record['head_lr'])}. Dashed: the published rates.")
     about += [f"{s.label} is best at the edge of its range: sweep further before trusting it." for s in at_edge]
-    return section("Learning rate of the head", about, figure(lambda size: rate_chart(series, size)))
+    return section("Learning rate of the head", about, figure(lambda size: rate_chart(group, series, size)))
 
 
 def cost_section(group: Group, extraction: float | None) -> str:
@@ -189,3 +189,36 @@ def paired_section(group: Group) -> str:
         "right and the other wrong.",
     ]
     return section("Frozen against fine-tuned", about, table(["".join(head)], rows))
+
+
+def ceiling_section(group: Group) -> str:
+    """How far the heads stay below the best possible one-layer head on the same vectors."""
+    if not group.ceiling:
+        return ""
+    best = group.ceiling.accuracy
+    heads = sorted((r for r in group.complete if not r.finetuned and not r.is_ceiling), key=lambda r: -r.accuracy)
+    rows = []
+    for r in heads:
+        gap = best - r.accuracy
+        said = "at the ceiling" if abs(gap) < 0.01 else f"{points(gap)} points {'below' if gap > 0 else 'above'}"
+        rows.append([th(r.name), td(rates(r)), td(acc(r.accuracy), "n"), td(said)])
+    head = [th("run"), th("learning rate"), th("test accuracy", "n"), th(f"against {acc(best)}")]
+    about = [
+        f"The regularised optimum of a one-layer head on these vectors reaches {acc(best)} ({interval(group.ceiling)}) on test. "
+        "A one-layer head that stays well below it has the wrong rate or too few steps: the features are not to blame.",
+    ]
+    return section("Ceiling", about, table(["".join(head)], rows) if rows else "")
+
+
+def label_section(group: Group) -> str:
+    """What more labelled documents bring, from the newest run that holds a learning curve."""
+    run = next((r for r in reversed(group.complete) if r.record.get("learning_curve")), None)
+    if run is None:
+        return ""
+    before, last = sorted(run.record["learning_curve"], key=lambda part: part["n_train"])[-2:]
+    gain = last["mean"] - before["mean"]
+    about = [
+        f"The head of {run.name} on parts of train, for as many steps as on all of it; the band spans the seeds. The last step, from "
+        f"{before['n_train']:,} to {last['n_train']:,} documents, brought {'−' if gain < 0 else '+'}{points(gain)} points."
+    ]
+    return section("Would more labels help?", about, figure(lambda size: label_chart(run, size)))

@@ -47,7 +47,7 @@ def rates(run: RunView) -> str:
     """BERT 1e-5, head 1e-4."""
     encoder, head = run.record.get("encoder_lr"), run.record.get("head_lr")
     if encoder is None:
-        return f"head {rate(head)}" if head else ""
+        return f"head {rate(head)}" if head else "none: an optimum"
     return f"BERT {rate(encoder)}, " + (f"head {rate(head)}" if head else "head frozen")
 
 
@@ -91,8 +91,9 @@ def verdict(group: Group, extraction: float | None) -> list[str]:
             f"Fine-tuned BERT ({tuned.name}) reaches {reached}.",
             "No head has been trained on frozen vectors for this test set yet, so nothing says what the fine-tuning bought.",
         ]
+    at = "at its optimum" if frozen.is_ceiling else f"at {rate(frozen.record['head_lr'])}"
     first = (
-        f"A frozen BERT with a {head_words(frozen)} at {rate(frozen.record['head_lr'])} reaches "
+        f"A frozen BERT with a {head_words(frozen)} {at} reaches "
         f"{acc(frozen.accuracy)} ({interval(frozen)}) in {seconds(frozen.seconds)}"
     )
     more = [f"{len(frozen.trials)} heads were trained in that time."] if frozen.swept else []
