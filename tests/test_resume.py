@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,7 +19,10 @@ CONTEXT.set_forkserver_preload(["tests.preload_finetune"])
 SETTINGS = ["--max-length", 48, "--batch-size", 16, "--epochs", 2, "--lr-scale", 100, "--micro-batch", 4]
 
 
-def child(argv: list[str], log: str) -> None:
+def child(argv: list[str], log: str, largest_file: int | None = None) -> None:
+    if largest_file is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     sys.argv = ["finetune.py"]
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
@@ -41,9 +46,11 @@ class Folder:
         self.argv = [tree, "--model", bert, "--runs-dir", self.runs, "--device", "cpu", "--dtype", "float32", *SETTINGS]
         self.base.mkdir()
 
+    def words(self, *more) -> list[str]:
+        return [str(one) for one in [*self.argv, *more]]
+
     def start(self, *more):
-        argv = [str(one) for one in [*self.argv, *more]]
-        process = CONTEXT.Process(target=child, args=(argv, str(self.base / "log")))
+        process = CONTEXT.Process(target=child, args=(self.words(*more), str(self.base / "log")))
         process.start()
         return process
 
@@ -121,6 +128,34 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bits(parts, uninterr
     assert folder.kill_when(whole_checkpoint(2), "--checkpoint-minutes", 0)
     for step in (4, 8):
         folder.kill_when(whole_checkpoint(step), "--checkpoint-minutes", 0, "--resume")
+    assert folder.finish("--resume") == 0, folder.log
+    same_result(uninterrupted.run, folder.run)
+
+
+def test_ctrl_c_exits_with_130_and_can_be_resumed(parts, uninterrupted, tmp_path):
+    folder = Folder(tmp_path / "b", *parts)
+    process = folder.start("--checkpoint-minutes", 0)
+    while not whole_checkpoint(2)(folder.run):
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    assert "Traceback" not in folder.log
+    assert json.loads((folder.run / "run.json").read_text())["status"] == "interrupted"
+    assert folder.finish("--resume") == 0, folder.log
+    same_result(uninterrupted.run, folder.run)
+
+
+def test_a_full_disk_is_said_in_a_line_and_the_run_can_be_resumed(parts, uninterrupted, tmp_path):
+    folder = Folder(tmp_path / "b", *parts)
+    limit = 100_000  # bytes a file: less than the weights
+    process = CONTEXT.Process(target=child, args=(folder.words(), str(folder.base / "log"), limit))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 2
+    assert "could not write" not in folder.log.strip().split("\n")[-1]
+    assert "free some disk, then go on with --resume" in folder.log
+    assert "Traceback" not in folder.log
     assert folder.finish("--resume") == 0, folder.log
     same_result(uninterrupted.run, folder.run)
 
