@@ -41,6 +41,18 @@ def test_predict_gives_the_probabilities_of_the_training_run_for_its_own_test_te
         assert (saved["digest"] == cache.digest[rows]).all()
 
 
+def test_every_key_of_a_run_is_described(head_run):
+    described = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    record = json.loads((head_run / "run.json").read_text(encoding="utf-8"))
+    keys = {
+        *record,
+        *record["epochs"][0],
+        *record["per_class"][0],
+        *json.loads((head_run / "head" / "config.json").read_text()),
+    }
+    assert {key for key in keys if f"`{key}`" not in described} == set()
+
+
 def test_texts_from_arguments_a_file_and_standard_input_agree(head_run, tmp_path, capsys, monkeypatch):
     file = tmp_path / "texts.txt"
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(NEWS).encode())

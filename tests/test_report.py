@@ -16,6 +16,7 @@ from twostage.feature_cache import write_facts
 from twostage.identity import Identity
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
 from twostage.report import write_report
+from twostage.results_csv import COLUMNS
 
 ENCODER = {
     "weights": "a" * 64, "config": "b" * 64, "tokenizer": "c" * 64, "max_length": 32, "truncation": "head",
@@ -317,3 +318,9 @@ def test_the_report_imports_no_torch_and_no_plotting(tmp_path):
 
 def test_a_runs_folder_that_does_not_exist_is_refused(tmp_path):
     expect_refusal(run_script("-m", "twostage.report", "--runs-dir", tmp_path / "none"), "none", "not a folder")
+
+
+def test_every_column_of_results_csv_is_described():
+    described = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8").split("## results.csv")[1].split("## ")[0]
+    rows = [line.split("|")[1] for line in described.splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(COLUMNS)
