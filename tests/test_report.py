@@ -221,6 +221,14 @@ def test_runs_without_a_result_are_listed_as_what_they_are(tmp_path):
     assert "failed: out of memory" in seen
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 60])
+@pytest.mark.parametrize("epochs", [(0.0,), (1.0,), (0.0, 1.0), (0.9995, 1.0), tuple(i / 40 for i in range(40))])
+def test_charts_stand_at_the_ends_of_the_scale(tmp_path, wrong, epochs):
+    make_run(tmp_path, "1C3", recipe="1C3", wrong=wrong, epochs=epochs, seconds=0.0)
+    page, _ = report(tmp_path)
+    assert page.count("<svg") == 4 and "nan" not in page
+
+
 def test_an_empty_runs_folder_gives_a_page_too(tmp_path):
     assert "No run yet" in report(tmp_path)[1]
 

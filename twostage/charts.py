@@ -94,9 +94,8 @@ class Frame:
         self.log_x, self.stretch, self.x_text = log_x, stretch, x_text
         low, high = min(ys), max(ys)
         if stretch:
-            high = min(high, STEPS[-1])
-            first = max(i for i, s in enumerate(STEPS) if s <= low or i == 0)
-            last = min(i for i, s in enumerate(STEPS) if s >= high)
+            first = min(max(i for i, s in enumerate(STEPS) if s <= max(low, 0)), len(STEPS) - 2)
+            last = min((i for i, s in enumerate(STEPS) if s >= high), default=len(STEPS) - 1)
             self.y_ticks = list(STEPS[first : max(last, first + 1) + 1])
         else:
             pad = max((high - low) * 0.04, 0.004)
@@ -104,6 +103,8 @@ class Frame:
         self.y0, self.y1 = self.y_ticks[0], self.y_ticks[-1]
         digits = max(2, *(len(f"{t:g}".partition(".")[2]) for t in self.y_ticks))
         self.y_text = [f"{t:.{digits}f}" for t in self.y_ticks]
+        if stretch and high > self.y_ticks[-1]:
+            self.y_text[-1] = f"≥{self.y_text[-1]}"
         self.left, self.right, self.top, self.bottom = 12 + 7 * (digits + 2), right, top, self.height - 44
         self.x0, self.x1 = min(xs), max(xs)
         if self.x0 == self.x1:

@@ -6,6 +6,7 @@ from twostage.report_runs import Group, RunView, best
 from twostage.report_words import rate
 
 TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 86400)
+OTHERS = 8  # runs of no recipe that a chart has room for, the best on val
 PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
 
 
@@ -94,7 +95,10 @@ def cost_chart(group: Group, size: tuple[int, int]) -> str:
             accent=r.finetuned,
             hollow=_scaled(r),
         )
-        for r in dict.fromkeys([*group.columns, *[r for r in group.complete if not r.base]])
+        for r in [
+            *group.columns,
+            *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS],
+        ]
     ]
     return spot_chart(
         "Test accuracy over seconds",
