@@ -117,6 +117,7 @@ def main(argv=None) -> int:
     from twostage.runs import add_to_run
 
     data = head_data.load(args.cache or find_cache(args.cache_dir), resolve_device(args.device))
+    head_data.say_batches(data, args.batch_size or [64])
     if args.activation == "none" and any(head != "1C" for head in [*(args.head or []), *(r.head for r in recipes)]):
         say("--activation none: three linear layers without one between them are one linear layer")
 

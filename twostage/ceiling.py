@@ -21,7 +21,6 @@ from twostage.runs import create_run
 
 STRENGTHS = tuple(10.0**-k for k in range(-1, 8))  # of l2, times the mean variance of the features; strong to weak
 CHUNK = 8192  # documents a matrix product
-GAP = 0.01  # below one point a head counts as at the ceiling
 
 
 @dataclass(eq=False)
@@ -204,19 +203,20 @@ def ceiling_text(ceiling: dict, records: list[dict]) -> str:
 def verdict(record: dict, ceiling: dict) -> str:
     """One line: how far a run stopped below the ceiling on test, and what its losses say about why."""
     gap = ceiling["test_accuracy"] - record["test_accuracy"]
-    points = f"{abs(gap) * 100:.1f} point{'' if f'{abs(gap) * 100:.1f}' == '1.0' else 's'}"
-    if abs(gap) < GAP:
-        return f"{record['name']} is at what a one-layer head can do here (within {points})"
+    points = f"{abs(gap) * 100:.1f} points"
+    low, high = ceiling["test_accuracy_ci95"]
+    if low <= record["test_accuracy"] <= high:
+        side = "below" if gap > 0 else "above"
+        return f"{record['name']} is at what one layer can do here: {points} {side}, within the interval"
     if gap < 0:
-        return f"{record['name']} is {points} above the best one-layer head"
+        return f"{record['name']} is {points} above what one layer can do"
     epochs = record["epochs"]
     behind = epochs[-1]["train_loss"] > 1.2 * ceiling["epochs"][-1]["train_loss"]
     falling = len(epochs) < 2 or epochs[-1]["train_loss"] < epochs[-2]["train_loss"]
-    late = record["best_epoch"] >= len(epochs) - 1
     what = "this head" if record["head"] == "1C" else "a one-layer head"
     why = (
         "the learning rate is too small, not the features"
-        if behind and falling and late
+        if behind and falling
         else "the learning rate is too large"
         if behind
         else "it fits train better than it generalises"

@@ -87,6 +87,13 @@ def _check_splits(cache: FeatureCache) -> None:
         )
 
 
+def say_batches(data: HeadData, batch_sizes) -> None:
+    """Say when a batch takes in all of train."""
+    large = [size for size in dict.fromkeys(batch_sizes) if size > len(data.train)]
+    if large:
+        say(f"train ({len(data.train):,} documents) is smaller than a batch of {large[0]}: each epoch is one step")
+
+
 def _say_missing(cache: FeatureCache) -> None:
     missing = np.setdiff1d(np.arange(len(cache.label_names)), cache.label[cache.split == 0])
     if len(missing):

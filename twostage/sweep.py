@@ -210,8 +210,9 @@ def sweep_table(record: dict, cache: Path | str) -> str:
     low, high = record["test_accuracy_ci95"]
     lines += [
         "",
-        f"chosen on val: {record['head']}, lr {record['head_lr']:g}, seed {record['seed']}, epoch {record['best_epoch']} (trial {record['trial']})",
-        f"test accuracy {record['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), macro-F1 {record['test_macro_f1']:.3f}, "
-        f"{record['n_test']:,} documents",
+        f"chosen on val: {record['head']}, lr {record['head_lr']:g}, seed {record['seed']}, "
+        f"epoch {record['best_epoch']} (trial {record['trial']})",
+        f"test accuracy {record['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), "
+        f"macro-F1 {record['test_macro_f1']:.3f}, {record['n_test']:,} documents",
     ]
     return "\n".join(lines)

@@ -25,12 +25,15 @@ def accuracy_table(records: list[dict]) -> str:
             figures = [f"{figure:.3f}" for figure in recipe.published]
             columns.append(["published", *figures] + [""] * (len(columns[0]) - 1 - len(figures)))
     widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in zip(*columns, strict=True)
-    ]  # fmt: skip
+    lines = []
+    for row in zip(*columns, strict=True):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
     first = records[0]
-    title = f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; test ({first['n_test']:,}) scored once, at the best epoch"
+    title = (
+        f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; "
+        f"test ({first['n_test']:,}) scored once, at the best epoch"
+    )
     notes = [CAPTION + _scaled_note(records)] if published else []
     if any(r.get("trials") for r in records):
         notes.append("mean±standard deviation over seeds; test is that of the seed best on val")
