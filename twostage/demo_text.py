@@ -121,8 +121,8 @@ def document(name: str, draw: Callable[[], float]) -> str:
     title = _subject(name, draw) + _event(name if draw() < 0.95 else _neighbour(name, draw), draw)
     if draw() < 0.3:
         title = f"{_pick(MARKS, draw)}：{title}"
-    first = name if draw() < 0.8 else _neighbour(name, draw)
-    second = name if draw() < 0.6 else _neighbour(name, draw)
+    first = name if draw() < 0.85 else _neighbour(name, draw)
+    second = name if draw() < 0.65 else _neighbour(name, draw)
     date = f"{1 + int(draw() * 12)}月{1 + int(draw() * 28)}日"
     opening = f"{date}消息" if draw() < 0.3 else _pick(OPENINGS, draw)
     news = f"{opening}，{_subject(first, draw)}{_event(first, draw)}，{_addition(first, draw)}。"
