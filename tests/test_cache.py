@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults.stage import WINDOW, D, N, extract, make_identity, make_vectors, token_counts
+from tests.faults.stage import WINDOW, D, N, extract, in_child, make_identity, make_vectors, token_counts
 from twostage.cache_lock import release_lock, take_lock
 from twostage.cache_writer import CacheWriter
 from twostage.errors import BadInput
@@ -335,13 +336,20 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line(tmp_path, identity)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_read_only_folder_is_refused_in_one_line(path, identity):
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    path.parent.mkdir()
-    path.parent.chmod(0o500)
-    with pytest.raises(BadInput, match="Permission denied"), CacheWriter(path, identity):
-        pass
+def test_a_read_only_folder_is_refused_in_one_line(identity):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+
+        def work():
+            if os.geteuid() == 0:
+                os.seteuid(65534)  # root may write anywhere
+            with pytest.raises(BadInput) as refused, CacheWriter(Path(folder) / "x.h5", identity):
+                pass
+            return str(refused.value)
+
+        told = in_child(work)
+        assert told == f"{folder}/x.h5.lock: cannot be created: Permission denied; give another --cache-dir"
+        assert not os.listdir(folder)
 
 
 def test_a_full_disk_is_said_before_any_vector(tmp_path):
