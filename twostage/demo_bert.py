@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
@@ -41,7 +41,9 @@ def write_bert(texts: list[str], folder: Path, *, steps: int, seed: int) -> None
     config.architectures = ["BertModel"]
     config.save_pretrained(folder)
     weights = {name: tensor.detach().contiguous() for name, tensor in model.bert.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").write_bytes(
+        save(weights, metadata={"format": "pt"})
+    )  # save_file hides it from others
 
 
 def write_vocabulary(texts: list[str], folder: Path) -> BertTokenizerFast:
