@@ -12,7 +12,7 @@ BIN := .venv/bin
 
 demo: .venv/ready
 	$(BIN)/python extract.py demo
-	$(BIN)/python train_head.py --recipe 1C3 1C4 3C4 3C4-big --lr-scale 100
+	$(BIN)/python train_head.py --recipe 1C3 1C4 3C4 3C4-big --lr-scale 30
 	$(BIN)/python train_head.py --sweep
 	$(BIN)/python finetune.py demo --recipe B4C3 B4C4 B4 --lr-scale 100
 	@echo "report: runs/report.html"
