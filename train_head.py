@@ -107,10 +107,14 @@ def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
     check(args)
     recipes = chosen_recipes(args)
+    if args.lr_scale != 1 and not recipes:
+        raise BadInput(
+            "--lr-scale multiplies the rates of recipes, and none is run: name them with --recipe, or give --lr the rate itself"
+        )
 
     # 1. All vectors into memory, once.
     from twostage import ceiling as ceiling_of
-    from twostage import head_data, head_runs, learning_curve, sweep, tables
+    from twostage import head_data, head_runs, learning_curve, sweep, sweep_table, tables
     from twostage.encoder import resolve_device
     from twostage.feature_cache import find_cache
     from twostage.progress import say
@@ -132,7 +136,7 @@ def main(argv=None) -> int:
     if args.sweep:
         seeds = tuple(range(args.seeds or 3))
         records.append(sweep.run_sweep(data, grid(args), replace(common, seeds=seeds, lr_scale=1.0)))
-        print(sweep.sweep_table(records[-1], data.cache.path))
+        print(sweep_table.sweep_table(records[-1], data.cache.path))
 
     # 4. The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
@@ -158,8 +162,6 @@ def check(args) -> None:
         raise BadInput("--recipe brings its own learning rate: leave out --lr, or scale the recipe's with --lr-scale X")
     if args.head and not (args.lr or args.sweep):
         raise BadInput("--head needs a learning rate: give --lr X, or --sweep to find one")
-    if args.lr_scale != 1 and args.lr and not args.recipe:
-        raise BadInput("--lr-scale multiplies the rates of recipes: with --lr give the rate itself")
     for name in args.recipe or []:
         if name.endswith(".h5"):
             raise BadInput(f"{name} stands where a recipe's name is read: give the cache before --recipe")

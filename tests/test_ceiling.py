@@ -6,9 +6,10 @@ from tests.conftest import read_json
 from tests.head_caches import make_cache
 from tests.test_sweep import run_train_head
 from twostage import head_data
-from twostage.ceiling import Logistic, fit_ceiling, minimise, verdict
+from twostage.ceiling import fit_ceiling, verdict
 from twostage.heads import load_head
 from twostage.learning_curve import fill, more_labels, part_of_train
+from twostage.logistic import Logistic, minimise
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from tests.head_caches import make_cache
 from twostage import cli, head_data, memory
 from twostage.errors import BadInput
 from twostage.headbank import HeadBank, Trial
-from twostage.sweep import RATES, Grid, Setting, settings_of, split_banks, wider
+from twostage.sweep import RATES, Grid, Setting, settings_of, split_banks
+from twostage.sweep_table import wider
 
 
 def trial(index, lr, accuracies, head="1C", seed=0):

@@ -122,6 +122,7 @@ BAD = [
     (["--head", "1C"], ("--lr X", "--sweep")),
     (["--recipe", "1C3", "--lr", "1e-3"], ("--lr-scale",)),
     (["--lr-scale", "1e9"], ("makes the rate",)),
+    (["--sweep", "--lr-scale", "100"], ("--lr-scale", "--recipe")),
     (["--sweep", "--epochs", "0"], ("--epochs",)),
     (["--device", "nonsense"], ("nonsense",)),
 ]

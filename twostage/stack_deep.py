@@ -9,7 +9,7 @@ from torch import nn
 from twostage.heads import linear_layers
 from twostage.stack_linear import fused_adam
 
-BLOCK = 1 << 17  # parameters whose gradient is held at a time: 512 KiB
+BLOCK = 1 << 18  # parameters whose gradient is held at a time on a CPU: 1 MiB
 
 FORWARD = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "tanh": torch.tanh, "none": lambda z: z}
 BACKWARD = {  # gradient with respect to z, from the gradient d, z itself and a = activation(z)
@@ -39,7 +39,9 @@ class DeepStack:
         ]
         self.best = [[(w.clone(), b.clone()) for w, b in head] for head in self.heads]
         self.step = torch.zeros((), device=device)
-        largest = max(max(BLOCK, w.shape[1]) for w, _ in self.heads[0])
+        block = BLOCK if torch.device(device).type == "cpu" else max(w.numel() for w, _ in self.heads[0])
+        self.rows = [max(1, block // w.shape[1]) for w, _ in self.heads[0]]  # of a layer's weight, updated at a time
+        largest = max(rows * w.shape[1] for rows, (w, _) in zip(self.rows, self.heads[0], strict=True))
         self.gradient = torch.empty(largest, device=device)
 
     def train_step(self, X, minus_target, share, loss, loss_scale: float) -> None:
@@ -68,7 +70,7 @@ class DeepStack:
                 below = torch.mm(weight.t(), d)
                 below = BACKWARD[self.activation](below, outputs[i - 1], inputs[i])
             self._update(h, bias, d.sum(1), *self.state[h][i][1])
-            (m, v), rows = self.state[h][i][0], max(1, BLOCK // weight.shape[1])
+            (m, v), rows = self.state[h][i][0], self.rows[i]
             for a in range(0, weight.shape[0], rows):
                 part = weight[a : a + rows]
                 gradient = self.gradient[: part.numel()].view(part.shape)
