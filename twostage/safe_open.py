@@ -37,7 +37,7 @@ def open_safely(path: Path, writable: bool = False) -> tuple[CacheBytes, Header]
     A path that is itself a symbolic link is followed for reading only.
     """
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (os.O_RDWR | os.O_NOFOLLOW if writable else os.O_RDONLY)
-    with disk_trouble(path, "cannot be opened"):
+    with disk_trouble(path, "cannot be opened", "give an .h5 file that extract.py made"):
         fd = os.open(path, flags)
     try:
         status = os.fstat(fd)
@@ -50,19 +50,20 @@ def open_safely(path: Path, writable: bool = False) -> tuple[CacheBytes, Header]
             ):
                 header, tables = read_structure(file, status.st_size)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-            raise Refused(f"is damaged or no cache ({first_line(error)})") from error
+            raise Refused(f"is damaged or no cache ({reason(error)})") from error
         return CacheBytes(fd, path, tables), header
     except Refused as error:
         os.close(fd)
-        raise BadInput(f"{path}: {error}; delete it and extract again") from error
+        raise BadInput(f"{path}: {error}; give another cache, or delete this one and extract again") from error
     except BaseException:
         os.close(fd)
         raise
 
 
-def first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+def reason(error: BaseException) -> str:
+    """The reason alone: HDF5 says "Unable to open file (reason)"."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return text.split(" (", 1)[1].removesuffix(")") if text.startswith("Unable to ") and " (" in text else text
 
 
 def read_structure(file: h5py.File, file_size: int) -> tuple[Header, dict[str, Table]]:
