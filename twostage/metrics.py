@@ -1,6 +1,6 @@
 """Figures of merit. Labels and predictions are integer arrays of shape (N,); accuracies are 0 to 1."""
 
-from math import comb, sqrt
+from math import log, sqrt
 
 import numpy as np
 
@@ -50,4 +50,6 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     n, k = first_only + second_only, min(first_only, second_only)
     if n == 0:
         return 1.0
-    return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n)
+    i = np.arange(k)
+    log_choose = np.concatenate([[0.0], np.cumsum(np.log((n - i) / (i + 1)))])  # of n over 0..k
+    return float(min(1.0, 2 * np.exp(log_choose - n * log(2)).sum()))
