@@ -66,12 +66,14 @@ def paired_p(a: RunView, b: RunView) -> float | None:
     """McNemar's p for two runs on the same test documents, matched by text; None where predictions are missing."""
     if a.predictions is None or b.predictions is None:
         return None
-    right = []
-    for run in (a, b):
-        p = run.predictions
-        order = np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T))
-        right.append((p["label"] == p["predicted"])[order])
-    return mcnemar(*right) if len(right[0]) == len(right[1]) else None
+    first, second = a.predictions, b.predictions
+    if len(first["label"]) != len(second["label"]):
+        return None
+    right = [p["label"] == p["predicted"] for p in (first, second)]
+    if not (np.array_equal(first["digest"], second["digest"]) and np.array_equal(first["label"], second["label"])):
+        orders = [np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T)) for p in (first, second)]
+        right = [one[order] for one, order in zip(right, orders, strict=True)]
+    return mcnemar(*right)
 
 
 def chance(p: float | None) -> str:
