@@ -5,6 +5,7 @@ need keys and values of all tokens but query, output projection and feed-forward
 T tokens, D hidden, H heads, d = D / H.
 """
 
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,7 @@ class FoldedBert:
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.activation = ACT2FN[config.hidden_act] if isinstance(config.hidden_act, str) else config.hidden_act
         if config.hidden_act == "gelu":
-            self.activation = F.gelu
+            self.activation = torch.ops.aten.gelu_  # the same function in place
         self.words = put(embeddings.word_embeddings.weight)[0]
         position, kind = embeddings.position_embeddings.weight, embeddings.token_type_embeddings.weight[0]
         self.positions = put(position + kind)[0]  # every token is of the first segment
@@ -60,6 +61,7 @@ class FoldedBert:
             ))  # fmt: skip
         self.pooler = put(model.pooler.dense.weight, model.pooler.dense.bias) if pooling == "pooler" else None
         self.on_gpu = self.device.type == "cuda"
+        self.scratch = threading.local()  # a lane's own
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, span) -> torch.Tensor:
@@ -86,14 +88,23 @@ class FoldedBert:
     def rest_of_layer(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Output projection and feed-forward, with their residuals and norms, of rows (n, D)."""
         x = self.normed(self.linear(attended, layer.out).add_(x), layer.norm1)
-        up = self.activation(self.linear(x, layer.up))
+        up = self.activation(self.linear(x, layer.up, self.room(len(x), layer.up[0])))
         return self.normed(self.linear(up, layer.down).add_(x), layer.norm2)
 
-    def linear(self, x: torch.Tensor, weights) -> torch.Tensor:
+    def linear(self, x: torch.Tensor, weights, out: torch.Tensor | None = None) -> torch.Tensor:
         short = 0 if self.on_gpu else FEWEST_ROWS - len(x)
-        if short <= 0:
-            return F.linear(x, *weights)
-        return F.linear(torch.cat([x, x[-1:].expand(short, -1)]), *weights)[: len(x)]
+        if short > 0:
+            return F.linear(torch.cat([x, x[-1:].expand(short, -1)]), *weights)[: len(x)]
+        return F.linear(x, *weights) if out is None else torch.addmm(weights[1], x, weights[0].t(), out=out)
+
+    def room(self, rows: int, weight: torch.Tensor) -> torch.Tensor | None:
+        """A matrix (rows, outputs) that a lane uses again and again: fresh memory of this size costs page faults each time."""
+        if self.on_gpu:
+            return None  # its allocator keeps what it had
+        wanted = rows * len(weight)
+        if len(getattr(self.scratch, "flat", ())) < wanted:
+            self.scratch.flat = weight.new_empty(wanted)
+        return self.scratch.flat[:wanted].view(rows, -1)
 
     def normed(self, x: torch.Tensor, norm) -> torch.Tensor:
         return F.layer_norm(x, (self.width,), *norm, self.eps)
