@@ -47,7 +47,9 @@ def jobs_of(args) -> list[Job]:
             f"--head {args.head} needs a rate: give --encoder-lr, --head-lr or both; a part without one is frozen"
         )
     if own and args.lr_scale != 1:
-        raise BadInput("--lr-scale multiplies the rates of recipes: with --encoder-lr and --head-lr give the rates themselves")
+        raise BadInput(
+            "--lr-scale multiplies the rates of recipes: with --encoder-lr and --head-lr give the rates themselves"
+        )
     if own:
         recipes = [Recipe("", args.head or "1C", args.encoder_lr, args.head_lr, OWN_EPOCHS, SCRIPT, (), 0.0)]
     else:
