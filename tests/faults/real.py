@@ -1,4 +1,4 @@
-"""Kill real extractions at random moments: python -m tests.faults.real CORPUS --model MODEL [--kills 50] [extract.py options]
+"""Kill real extractions at random moments: python -m tests.faults.real CORPUS --model MODEL [--kills 50] [--within S] [extract.py options]
 
 Every attempt is a forked process that runs extract.py's main; the parent kills it after a random time. The next attempt
 resumes. Whenever one comes to its end, its file is compared with that of an undisturbed run, and it starts over.
@@ -21,15 +21,16 @@ def main() -> int:
     parser.add_argument("corpus")
     parser.add_argument("--model", required=True)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--within", type=float, help="kill in these first seconds (default: all that a run takes)")
     asked, further = parser.parse_known_args()
     folder = Path(tempfile.mkdtemp(prefix="twostage-kills-"))
     try:
-        return torture([asked.corpus, "--model", asked.model, *further], folder, asked.kills)
+        return torture([asked.corpus, "--model", asked.model, *further], folder, asked.kills, asked.within)
     finally:
         shutil.rmtree(folder)
 
 
-def torture(command: list[str], folder: Path, kills: int) -> int:
+def torture(command: list[str], folder: Path, kills: int, within: float | None) -> int:
     import twostage.encoder
     import twostage.extraction  # noqa: F401 imported before all forks: each attempt then starts at once
 
@@ -42,7 +43,7 @@ def torture(command: list[str], folder: Path, kills: int) -> int:
     chance, killed, finished, equal, found = random.Random(0), 0, 0, 0, []
     while killed < kills or finished < 1:
         pid = attempt(command, folder / "killed", folder / "log")
-        limit = chance.uniform(0, undisturbed) if killed < kills else float("inf")
+        limit = chance.uniform(0, within or undisturbed) if killed < kills else float("inf")
         began, ended = time.monotonic(), False
         while time.monotonic() - began < limit and not ended:
             time.sleep(0.005)
