@@ -183,6 +183,7 @@ DAMAGE = {
     "a matrix that does not fit": lambda path: change(path, confusion=[[1, 2], [3, 4]]),
     "epochs of text": lambda path: change(path, epochs="many"),
     "an accuracy beyond 1": lambda path: change(path, test_accuracy=7.0),
+    "a head that is a list": lambda path: change(path, head=["1C"]),
     "names that are numbers": lambda path: change(path, label_names=[1, 2, 3]),
     "bytes": lambda path: (path / "run.json").write_bytes(b"\xff\x00\xfe"),
 }
@@ -305,6 +306,19 @@ def test_rewriting_from_the_same_folders_gives_the_same_page_and_leaves_nothing_
     first = write_report(tmp_path).read_bytes()
     assert write_report(tmp_path).read_bytes() == first
     assert {p.name for p in tmp_path.iterdir()} == {"1C3", "report.html", "results.csv"}
+
+
+def test_the_optimum_alone_and_beside_heads_is_a_yardstick(tmp_path):
+    make_run(tmp_path, "ceiling", head_lr=None, epochs=(0.9,), wrong=0)
+    assert "1-layer head at its optimum" in report(tmp_path)[1]
+    curve = [
+        {"share": s, "n_train": n, "val_accuracy": [0.5, m], "mean": m, "deviation": 0.1}
+        for s, n, m in ((0.1, 8, 0.6), (1, 80, 0.7))
+    ]
+    make_run(tmp_path, "1C4", recipe="1C4", wrong=30, learning_curve=curve)
+    seen = report(tmp_path)[1]
+    assert "1-layer head at 1e-2 reaches 0.500" in seen and "50.0 points below" in seen
+    assert "from 8 to 80 documents, brought +10.0 points" in seen
 
 
 def test_markdown_prints_the_tables(tmp_path):

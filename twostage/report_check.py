@@ -17,6 +17,8 @@ def check(record: dict) -> None:
     for key in ("test_accuracy", "test_macro_f1", "wall_seconds"):
         _need(_number(record[key]) and record[key] >= 0, key)
     _need(record["test_accuracy"] <= 1, "test_accuracy")
+    for key in ("head", "recipe"):
+        _need(record.get(key) is None or isinstance(record[key], str), key)
     low, high = record["test_accuracy_ci95"]
     _need(_number(low) and _number(high) and 0 <= low <= high <= 1, "test_accuracy_ci95")
     counts = np.array(record["confusion"])

@@ -100,6 +100,8 @@ def _subtitle(group: Group, run: RunView | None) -> str:
 
 
 def epoch_section(group: Group) -> str:
+    if all(r.is_ceiling for r in group.complete):
+        return ""
     about = [
         "Accuracy on val after each epoch, for the newest run of each recipe and the best run of all others. "
         "All accuracy axes are stretched towards 1: equal distances divide the error by equal factors."
