@@ -19,6 +19,7 @@ from twostage.mistakes import findings_of
 from twostage.report_markdown import markdown
 from twostage.report_page import page, text
 from twostage.report_runs import RunView, group_runs, load_runs
+from twostage.report_words import group_title
 from twostage.results_csv import write_results
 
 
@@ -57,8 +58,7 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
     for group in groups:
         body.append('<div class="group">')
         if len(groups) > 1:
-            named = ", ".join(group.label_names[:8]) + (" …" if len(group.label_names) > 8 else "")
-            body.append(f"<h1>{text(named)}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
+            body.append(f"<h1>{text(group_title(group))}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
         best, (documents, why_not) = group.best, documents_of(group, runs_dir)
         found = findings_of(group, documents, why_not, runs_dir)
         made = [

@@ -80,6 +80,11 @@ def recipe_section(group: Group) -> str:
         about.append(
             "Grey: the published experiment. Each of its figures is a multiple of 1/64, read off one batch: about ±10 points at 0.8. "
             "How many steps it trained was not published. Context, not a target."
+            + (
+                " It used the rates of the names, not the scaled ones."
+                if any(r.record["recipe"] != r.base for r in shown)
+                else ""
+            )
         )
     return section(
         "The seven recipes by epoch",

@@ -84,6 +84,20 @@ def chance(p: float | None) -> str:
     return f" ({'more than chance' if p < 0.05 else 'no more than chance'}, McNemar {said})"
 
 
+def group_title(group: Group) -> str:
+    """What tells this test set from the others on the page: its corpus where that is known, its size, its classes."""
+    names = []
+    for run in group.complete:
+        cache, corpus = run.record.get("cache"), run.record.get("corpus")
+        told = [corpus.get("name")] if isinstance(corpus, dict) else []
+        told += [cache.get("corpus_name"), cache.get("corpus")] if isinstance(cache, dict) else []
+        names += [one.rstrip("/").rpartition("/")[2] for one in told if isinstance(one, str) and one]
+    few = ", ".join(group.label_names[:8]) + (" …" if len(group.label_names) > 8 else "")
+    tested = group.complete[0].record.get("n_test")
+    size = f"{tested:,} test documents, " if tested is not None else ""
+    return f"{names[0] + ': ' if names else ''}{size}{len(group.label_names)} classes ({few})"
+
+
 def verdict(group: Group, extraction: float | None) -> list[str]:
     """What a frozen BERT reaches and what fine-tuning adds for its cost; then, in smaller words, what to know of it."""
     frozen, tuned = group.frozen, group.tuned
