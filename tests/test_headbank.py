@@ -173,7 +173,7 @@ def test_threads_change_nothing_but_rounding():
             torch.set_num_threads(threads)
             trials = grid(rates=(1e-3,), seeds=range(13))
             bank = HeadBank(trials, D, C)
-            assert len(bank.shards) == threads and len(bank.place) == 13
+            assert len(bank.shards) == bank.workers == threads and len(bank.place) == 13
             bank.fit(data, 1, 0)
             assert torch.get_num_threads() == threads
             ends.append([bank.head(h, best=False) for h in range(13)])

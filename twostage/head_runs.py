@@ -85,7 +85,7 @@ def train_bank(
         if on_epoch is not None:
             on_epoch(epoch)
 
-    with Progress(epochs * batches, "batches", label) as progress:
+    with Progress(epochs * batches * len(bank.shards), "steps", label) as progress:
         bank.fit(data, epochs, common.seed, weight, log, progress.advance)
     for trial in trials:
         if trial.diverged_epoch:

@@ -46,26 +46,26 @@ class Trial:
 class HeadBank:
     """H heads, one per trial (all of one shape and batch size), on one device.
 
-    On a CPU the heads are dealt to a few threads, each of which walks through the epoch by itself with single-threaded
-    operations: no thread ever waits for another inside a step. How they are dealt depends on the number of heads and on
-    torch.get_num_threads() alone, so a machine gives the same bits each time.
+    On a CPU the heads are dealt to a few threads, each of which walks through the epoch by itself: no thread ever waits
+    for another inside a step. Linear heads are dealt in stacks, deeper ones singly. How they are dealt depends on the
+    number of heads and on torch.get_num_threads() alone, so a machine gives the same bits each time.
     """
 
     def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu"):
         self.trials, self.hidden, self.classes, self.activation = trials, hidden, classes, activation
         self.device = torch.device(device)
-        self.shards = [Shard(part, hidden, classes, activation, self.device) for part in self._deal(trials)]
-        self.place = [(shard, h) for shard in self.shards for h in range(len(shard.trials))]
-        alone = len(self.shards) == 1 and self.bytes_for(trials[0].head, hidden, classes) * len(trials) > SMALL_BYTES
-        self.inner_threads = torch.get_num_threads() if alone else 1
-
-    def _deal(self, trials: list[Trial]) -> list[list[Trial]]:
-        workers = min(torch.get_num_threads(), MOST_WORKERS) if self.device.type == "cpu" else 1
+        threads = torch.get_num_threads()
+        workers = min(threads, MOST_WORKERS, len(trials)) if self.device.type == "cpu" else 1
         if trials[0].head == "1C":  # a few linear heads are one good matrix product; fewer are not worth a thread
-            workers = min(workers, max(1, len(trials) // HEADS_A_WORKER))
-        workers = min(workers, len(trials))
-        cuts = [len(trials) * i // workers for i in range(workers + 1)]
-        return [trials[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+            self.workers = parts = min(workers, max(1, len(trials) // HEADS_A_WORKER))
+        else:
+            self.workers, parts = workers, len(trials)
+        cuts = [len(trials) * i // parts for i in range(parts + 1)]
+        dealt = [trials[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        self.shards = [Shard(part, hidden, classes, activation, self.device) for part in dealt]
+        self.place = [(shard, h) for shard in self.shards for h in range(len(shard.trials))]
+        small = self.bytes_for(trials[0].head, hidden, classes) * len(dealt[0]) <= SMALL_BYTES
+        self.inner_threads = 1 if small else threads // self.workers  # in an operation
 
     @staticmethod
     def bytes_for(head: str, hidden: int, classes: int) -> int:
@@ -79,7 +79,7 @@ class HeadBank:
 
         vectors (N, D) float32 or float16, labels (N,) int64, rows (n,) int64, class_weight (C,) or None: on the
         bank's device. The weighted loss is that of nn.CrossEntropyLoss(weight): a weighted mean over the batch.
-        `tick(batches)` is called now and then.
+        `tick(steps)` is called now and then, by every shard.
         """
         labels = labels.index_select(0, rows)
         share = _shares(labels, batch_size, class_weight)
@@ -90,23 +90,25 @@ class HeadBank:
         return np.concatenate(self._each("confusion", vectors, labels, rows))
 
     def _each(self, method: str, *args, tick=None) -> list[np.ndarray]:
-        """Call a method of every shard, each in a thread of its own."""
-        stop = threading.Event()
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.inner_threads if self.device.type == "cpu" else before)
+        """Call a method of every shard, as many at a time as there are workers."""
+        stop, lock, before = threading.Event(), threading.Lock(), torch.get_num_threads()
+
+        def locked_tick(n: int) -> None:
+            with lock:
+                tick(n)
+
+        calls = [(getattr(shard, method), *args, locked_tick if tick else None, stop) for shard in self.shards]
+        if self.device.type == "cpu":
+            torch.set_num_threads(self.inner_threads)
         try:
-            if len(self.shards) == 1:
-                return [getattr(self.shards[0], method)(*args, tick=tick, stop=stop)]
-            with ThreadPoolExecutor(len(self.shards)) as pool:
+            if self.workers == 1:
+                return [call(*rest) for call, *rest in calls]
+            with ThreadPoolExecutor(self.workers) as pool:
                 try:
-                    ticks = [tick] + [None] * (len(self.shards) - 1)
-                    calls = [
-                        pool.submit(getattr(shard, method), *args, tick=t, stop=stop)
-                        for shard, t in zip(self.shards, ticks, strict=True)
-                    ]
-                    return [call.result() for call in calls]
+                    return [future.result() for future in [pool.submit(*call) for call in calls]]
                 finally:  # also on Ctrl-C: no thread goes on alone
                     stop.set()
+                    pool.shutdown(cancel_futures=True)
         finally:
             torch.set_num_threads(before)
 

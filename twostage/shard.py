@@ -11,16 +11,16 @@ EVAL_ROWS = 2048  # documents judged at a time
 
 
 class Shard:
-    """H heads of one shape; `trials` have head, lr, seed and weight_decay."""
+    """H linear heads, or one deeper head; `trials` have head, lr, seed and weight_decay."""
 
     def __init__(self, trials: list, hidden: int, classes: int, activation: str, device: torch.device):
         self.trials, self.classes, self.device = trials, classes, device
         heads = [build_head(trial.head, hidden, classes, activation, trial.seed) for trial in trials]
-        lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
         if trials[0].head == "1C":
+            lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
             self.stack = LinearStack(heads, lr, decay, device)
         else:
-            self.stack = DeepStack(heads, lr, decay, device, activation)
+            self.stack = DeepStack(heads[0], trials[0].lr, trials[0].weight_decay, device, activation)
 
     @torch.no_grad()
     def train_epoch(self, vectors, labels, rows, share, batch_size: int, tick, stop) -> np.ndarray:
@@ -38,11 +38,10 @@ class Shard:
                 X.copy_(stored[: b - a])
             minus_target = torch.zeros(C, b - a, device=self.device).scatter_(0, labels[:, a:b], minus[:, a:b])
             self.stack.train_step(X, minus_target, share[a:b], loss, (b - a) / n)
-            if number % 16 == 15:
-                if tick is not None:
-                    tick(16)
-                if stop.is_set():
-                    break
+            if tick is not None and number % 16 == 15:
+                tick(16)
+            if stop.is_set():
+                break
         return loss.cpu().numpy()
 
     @torch.no_grad()

@@ -6,8 +6,10 @@ lower rate); of their seeds the best on val. Averaging first keeps a lucky start
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+
+import torch
 
 from twostage import memory
 from twostage.errors import BadInput
@@ -134,15 +136,16 @@ def split_banks(data: HeadData, trials: list[Trial], head: str, batch_size: int)
 def say_estimate(data: HeadData, trials: list[Trial], epochs: int, common: Common) -> None:
     """Time a few steps of one head and say how long the bank will take."""
     first = trials[0]
-    bank = HeadBank([first], data.hidden, data.classes, common.activation, data.device)
+    few = [replace(trial) for trial in trials[: min(len(trials), torch.get_num_threads())]]
+    bank = HeadBank(few, data.hidden, data.classes, common.activation, data.device)
     rows = data.train[: first.batch_size * 4]
     bank.train_epoch(data.vectors, data.labels, rows, first.batch_size)
     start = time.perf_counter()
     bank.train_epoch(data.vectors, data.labels, rows, first.batch_size)
-    step = (time.perf_counter() - start) / math.ceil(len(rows) / first.batch_size)
+    step = (time.perf_counter() - start) / math.ceil(len(rows) / first.batch_size) / len(few)
     steps = math.ceil(data.train.numel() / first.batch_size) * epochs
     say(
-        f"{len(trials)} {first.head} heads, {epochs} epochs, {steps:,} steps of {step * len(trials):.2f} s: "
+        f"{len(trials)} {first.head} heads, {epochs} epochs, {steps:,} steps of {step * len(trials):.2g} s: "
         f"about {time_left(step * len(trials) * steps)} (fewer --lr, --seeds or --epochs take less)"
     )
 
