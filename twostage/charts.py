@@ -178,7 +178,7 @@ def line_chart(
     xs = [x for s in series for x, _ in s.points] + [x for x, _ in marks]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *two in s.band for y in two]
     ys += [level[0]] if level else []
-    right = 16 + max(text_width(s.label) for s in series)
+    right = 16 + max(text_width(s.label) * (1.1 if s.accent else 1) for s in series)
     frame = Frame(
         size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16, stretch=True
     )
@@ -220,10 +220,10 @@ def spot_chart(title, spots, x_label, y_label, size, *, x_ticks, x_text="{:g}".f
         x, y = frame.x(s.x), frame.y(s.y)
         parts.append(f'<path class="{kind(s)} whisker" d="M{x:.1f} {frame.y(s.low):.1f}V{frame.y(s.high):.1f}"/>')
         parts.append(marker(s, x, y))
-        taken.append((x - 5, y - 6, x + 5, y + 6))
+        taken.append((x - 5, min(y - 6, frame.y(s.high)), x + 5, max(y + 6, frame.y(s.low))))
     for s in sorted(spots, key=lambda s: -s.y):
-        x, y, wide = frame.x(s.x), frame.y(s.y), text_width(s.label)
-        offsets = sorted((o for o in range(-70, 71, 7)), key=abs)
+        x, y, wide = frame.x(s.x), frame.y(s.y), text_width(s.label) * (1.1 if s.accent else 1)
+        offsets = sorted((o for o in range(-140, 141, 7)), key=abs)
         places = [(side, o) for o in offsets for side in (1, -1)]
         boxes = [(x + 9 if side > 0 else x - 9 - wide, y + o - 7, side, o) for side, o in places]
         inside = [

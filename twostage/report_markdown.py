@@ -4,7 +4,7 @@ import unicodedata
 
 from twostage.recipes import RECIPES
 from twostage.report_runs import Group, has_published
-from twostage.report_words import acc, interval, memory, paired_p, points, rates, seconds, verdict
+from twostage.report_words import acc, interval, memory, paired_p, per_minute, points, rates, seconds, verdict
 
 PUBLISHED_NOTE = (
     "Published: each figure is a multiple of 1/64, read off one batch (about ±10 points at 0.8); the number of steps was not "
@@ -64,7 +64,7 @@ def _paired(group: Group) -> str:
     for r in (r for r in group.complete if r.finetuned):
         gain, extra, p = r.accuracy - group.frozen.accuracy, r.seconds - group.frozen.seconds, paired_p(group.frozen, r)
         sign = "+" if gain > 0 else "−" if gain < 0 else "±"
-        rate = f"{gain * 100 / (extra / 60):.2f}" if extra > 0 else "–"
+        rate = per_minute(gain, extra)
         rows.append([r.name, f"{sign}{points(gain)}", "–" if p is None else f"{p:.3g}", seconds(max(extra, 0)), rate])
     return table(["fine-tuned", "points", "McNemar p", "extra time", "points a minute"], rows)
 

@@ -4,7 +4,7 @@ from twostage.recipes import RECIPES
 from twostage.report_figures import cost_chart, epoch_chart, label_chart, rate_chart, rate_series
 from twostage.report_page import figure, prose, section, table, td, text, th
 from twostage.report_runs import Group, RunView, has_published
-from twostage.report_words import acc, interval, memory, paired_p, points, rate, rates, seconds, verdict
+from twostage.report_words import acc, interval, memory, paired_p, per_minute, points, rate, rates, seconds, verdict
 
 
 def verdict_section(group: Group, extraction: float | None) -> str:
@@ -188,7 +188,7 @@ def paired_section(group: Group) -> str:
         rows.append(
             [th(r.name), td(acc(r.accuracy), "n"), td(f"{sign}{points(gain)} points", "n")]
             + [td("–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}", "n"), td(seconds(max(extra, 0)), "n")]
-            + [td(f"{gain * 100 / (extra / 60):.2f}" if extra > 0 else "–", "n")]
+            + [td(per_minute(gain, extra), "n")]
         )
     about = [
         f"Against the best frozen run, {frozen.name} ({acc(frozen.accuracy)}, {seconds(frozen.seconds)}), on the same test documents.",

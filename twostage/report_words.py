@@ -43,6 +43,14 @@ def points(difference: float) -> str:
     return f"{abs(difference) * 100:.1f}"
 
 
+def per_minute(gain: float, extra_seconds: float) -> str:
+    """Points of accuracy for each minute of extra time; a dash where there was none."""
+    if extra_seconds <= 0:
+        return "–"
+    n = gain * 100 / (extra_seconds / 60)
+    return f"{n:.2f}" if abs(n) < 10 else f"{n:.0f}"
+
+
 def rates(run: RunView) -> str:
     """BERT 1e-5, head 1e-4."""
     encoder, head = run.record.get("encoder_lr"), run.record.get("head_lr")
