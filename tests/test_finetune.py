@@ -104,13 +104,13 @@ def test_an_epoch_equals_a_hand_written_loop(weight, still_bert, tmp_path):
     assert largest_difference(model.bert, load_bert(still_bert)) > 1e-3  # it did train
 
 
-@pytest.mark.parametrize("changes", [{"micro_batch": 5}, {"micro_batch": 1}, {"activation_checkpointing": True}])
-def test_memory_options_change_nothing_but_memory(changes, still_bert, tmp_path):
+def test_memory_options_change_nothing_but_memory(still_bert, tmp_path):
     weight = torch.tensor([0.5, 1.0, 4.0])
-    plain = tuned(still_bert, tmp_path, plan_of(class_weight=weight)).model
-    other = tuned(still_bert, tmp_path, plan_of(class_weight=weight, **changes)).model
-    # float32 sums in another order: Adam's first steps turn a gradient's sign into a whole step, so 2e-5 of 1e-3
-    assert largest_difference(plain, other) < 5e-5
+    plain = tuned(still_bert, tmp_path, plan_of(class_weight=weight), n=38).model
+    for changes in ({"micro_batch": 5}, {"micro_batch": 1}, {"activation_checkpointing": True}):
+        other = tuned(still_bert, tmp_path, plan_of(class_weight=weight, **changes), n=38).model
+        # float32 sums in another order: Adam makes a whole step of 1e-3 of a tiny gradient, so not to the last bit
+        assert largest_difference(plain, other) < 5e-5, changes
 
 
 def test_lean_bert_has_the_same_cls_and_the_same_gradients(still_bert):
