@@ -125,6 +125,11 @@ def main(argv=None) -> int:
     if args.activation == "none" and any(head != "1C" for head in [*(args.head or []), *(r.head for r in recipes)]):
         say("--activation none: three linear layers without one between them are one linear layer")
 
+    changed = {"--epochs": args.epochs, "--batch-size": args.batch_size, "--weight-decay": args.weight_decay}
+    changed = [name for name, value in changed.items() if value]
+    if recipes and changed and not args.sweep:
+        say(f"the recipes run with your {', '.join(changed)}, not with their own")
+
     # 2. One run a recipe, or a combination of the given settings.
     seeds = tuple(range(args.seeds)) if args.seeds else (args.seed,)
     common = head_runs.Common(args.runs_dir, seeds, args.seed, args.activation, args.class_weight, args.lr_scale)
@@ -136,17 +141,17 @@ def main(argv=None) -> int:
     if args.sweep:
         seeds = tuple(range(args.seeds or 3))
         records.append(sweep.run_sweep(data, grid(args), replace(common, seeds=seeds, lr_scale=1.0)))
-        print(sweep_table.sweep_table(records[-1], data.cache.path))
+        print("\n" * (len(records) > 1) + sweep_table.sweep_table(records[-1], data.cache.path))
 
     # 4. The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
         ceiling = ceiling_of.run_ceiling(data, common)
-        print(ceiling_of.ceiling_text(ceiling, records))
+        print("\n" + ceiling_of.ceiling_text(ceiling, records))
     if args.learning_curve:
         best = max(records, key=val_accuracy)
         curve = learning_curve.learning_curve(data, best, common)
         add_to_run(best["path"], learning_curve=curve)
-        print(learning_curve.curve_table(curve, best))
+        print("\n" + learning_curve.curve_table(curve, best))
     for record in [*records, *([ceiling] if args.ceiling else [])]:
         print(f"run: {record['path']}")
     return 0

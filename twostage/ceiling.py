@@ -51,18 +51,26 @@ def fit_ceiling(
     start = time.perf_counter()
     weight = balanced(data.labels[data.train], data.classes) if class_weight == "balanced" else None
     problem = Logistic(data.vectors, data.labels, data.train, data.classes, weight)
-    found, x = [], None
-    with Progress(len(strengths), "strengths", "ceiling") as progress:
+    found: list[tuple[Optimum, torch.Tensor]] = []
+
+    def fit(l2: float, x) -> None:
+        x, f, ce, iterations = minimise(problem, l2, x)
+        cut = problem.C * problem.D
+        W = x[:cut].view(problem.C, problem.D) / problem.s
+        optimum = Optimum(l2, W.float().cpu(), (x[cut:] - W @ problem.mean).float().cpu(), f, ce, iterations)
+        counts = confusion(optimum.head(), data, data.val)
+        optimum.val_accuracy = float(counts.diagonal().sum() / counts.sum())
+        found.append((optimum, x))
+        found.sort(key=lambda pair: -pair[0].l2)
+        progress.advance(1, val=f"{max(o.val_accuracy for o, _ in found):.3f}")
+
+    with Progress(len(strengths) + 2, "strengths", "ceiling") as progress:
         for strength in strengths:
-            l2 = strength * max(problem.variance, 1e-30)
-            x, f, ce, iterations = minimise(problem, l2, x)
-            cut = problem.C * problem.D
-            W = x[:cut].view(problem.C, problem.D) / problem.s
-            optimum = Optimum(l2, W.float().cpu(), (x[cut:] - W @ problem.mean).float().cpu(), f, ce, iterations)
-            counts = confusion(optimum.head(), data, data.val)
-            optimum.val_accuracy = float(counts.diagonal().sum() / counts.sum())
-            found.append(optimum)
-            progress.advance(1, val=f"{max(o.val_accuracy for o in found):.3f}")
+            fit(strength * max(problem.variance, 1e-30), found[-1][1] if found else None)
+        best, x = max(found, key=lambda pair: pair[0].val_accuracy)  # max keeps the first, which is the strongest
+        for factor in (10**0.5, 10**-0.5):  # the decades, then half a decade about the best
+            fit(best.l2 * factor, x)
+    found = [optimum for optimum, _ in found]
     best = max(found, key=lambda o: o.val_accuracy)  # max keeps the first, which is the strongest
     return best, found, time.perf_counter() - start
 

@@ -79,6 +79,6 @@ def more_labels(curve: list[dict]) -> str:
     said = f"the last step from {before['n_train']:,} to {last['n_train']:,} documents brought {gain * 100:+.1f} points"
     if gain > max(NOTABLE, noise):
         return f"more labels would help: {said}"
-    if gain > noise and gain > 0:
-        return f"more labels would help a little: {said}"
+    if gain > NOTABLE:
+        return f"more labels may help: {said}, no more than the spread over seeds"
     return f"more labels would hardly help this head: {said}"

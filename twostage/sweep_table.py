@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from twostage.head_runs import trial_of
-from twostage.recipes import BATCH_SIZE
+from twostage.recipes import BATCH_SIZE, RECIPES
 from twostage.sweep import PER_DECADE, settings_of
 
 
@@ -15,6 +15,13 @@ def wider(lrs: list[float], best: float) -> list[float] | None:
     sign = 1 if best == lrs[-1] else -1
     beyond = [float(f"{best * 10 ** (sign * i / PER_DECADE):.3g}") for i in range(PER_DECADE + 1)]
     return sorted(x for x in beyond if x <= 1000) or None
+
+
+def published(lr: float, head: str) -> str:
+    """What to say beside a rate at which heads were published: the recipe of this shape, if there is one."""
+    rates = {r.head_lr for r in RECIPES.values() if r.encoder_lr is None}
+    names = [r.name for r in RECIPES.values() if r.encoder_lr is None and (r.head_lr, r.head) == (lr, head)]
+    return "" if lr not in rates else f"published: {', '.join(names)}" if names else "published for other heads"
 
 
 def sweep_table(record: dict, cache: Path | str) -> str:
@@ -30,11 +37,7 @@ def sweep_table(record: dict, cache: Path | str) -> str:
         top = max(mine, key=lambda s: s.rank)
         lines += ["", f"{key[0]}, batch {key[1]}, weight decay {key[2]:g}", "       lr  val accuracy        best epoch"]
         for s in mine:
-            remark = (
-                {1e-5: "published: 1C4, 3C4, 3C4-big", 1e-4: "published: 1C3"}.get(s.lr, "")
-                if key[1] == BATCH_SIZE
-                else ""
-            )
+            remark = published(s.lr, key[0]) if key[1] == BATCH_SIZE else ""
             remark = "   ".join(filter(None, ["<- best" if s is top else "", remark]))
             bar = "#" * round(20 * s.accuracy)
             lines.append(
