@@ -92,6 +92,8 @@ def main(argv=None) -> int:
         print("\n".join(job.plan_only()))
         return 0
 
+    job.say_what_differs()
+
     # From here on the space is reserved, and what is committed stays whatever happens.
     with CacheWriter(path, identity) as writer:
         if writer.finished:

@@ -167,6 +167,11 @@ def test_added_documents_are_the_only_ones_encoded(run, corpus):
     assert "6 of 306 documents to encode, 300 lent" in run(corpus)[1]
 
 
+def test_where_a_cache_does_not_fit_the_log_says_which_settings_differ(run, corpus):
+    first, _ = run(corpus)
+    assert f"{first.name} differs (pooling: cache cls, asked mean)" in run(corpus, "--pooling", "mean")[1]
+
+
 def change_after_two_windows(monkeypatch, change):
     small_windows(monkeypatch)
     real, seen = CacheWriter.commit, []

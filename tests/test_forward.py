@@ -65,7 +65,7 @@ class Cramped:
 
     def __init__(self, bert, most):
         self.bert, self.most, self.on_gpu, self.width = bert, most, False, bert.width
-        self.device, self.dtype = bert.device, bert.dtype
+        self.device, self.dtype, self.heads = bert.device, bert.dtype, bert.heads
 
     def __call__(self, ids, span):
         if len(ids) > self.most:

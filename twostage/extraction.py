@@ -15,7 +15,7 @@ from twostage.feature_cache import write_facts
 from twostage.pipeline import READ_ROWS, Pipeline, Times, what_to_do
 from twostage.plan import expected_tokens, make_plan, time_batches
 from twostage.progress import duration, say
-from twostage.reuse import find_vectors
+from twostage.reuse import find_vectors, nearest_cache
 from twostage.runs import versions
 
 CLOCK_SLACK = 2.0  # seconds by which a file system's clock may be behind ours
@@ -47,6 +47,13 @@ class Extraction:
         self._look_ahead(done, lent.have)
         self._close()
         return self.plan.long()
+
+    def say_what_differs(self) -> None:
+        """Where this cache is not begun yet but there are others, say how the nearest differs."""
+        begun = self.path.exists() or self.path.with_name(f"{self.path.name}.partial").exists()
+        nearest = None if begun else nearest_cache(self.path.parent, self.identity)
+        if nearest:
+            say(f"a new cache is needed: {nearest[0].name} differs ({'; '.join(nearest[1])})")
 
     def fill(self, writer) -> None:
         """Encode, copy and commit every document that `writer` does not hold yet, and say where the time went."""

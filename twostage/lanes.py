@@ -46,7 +46,7 @@ class Lanes:
         self.on_gpu = bert.on_gpu
         self.lanes = 1 if self.on_gpu else self.threads
         self.tokens_per_batch = tokens_per_batch or (GPU_TOKENS if self.on_gpu else CPU_TOKENS)
-        self.varlen = has_varlen(bert.device, bert.dtype)
+        self.varlen = has_varlen(bert.device, bert.dtype, bert.heads, bert.width)
         self.pool = ThreadPoolExecutor(self.lanes, "lane")
         self.stopped = threading.Event()
         self.busy_seconds = 0.0  # of all lanes together
@@ -102,9 +102,10 @@ class Lanes:
         if self.stopped.is_set():
             return 0
         start = time.perf_counter()
-        for part in split_evenly(rows, self._most(ids, rows)):
-            self._with_less_memory(self._launch, job, ids, part)
-            self._collect(AHEAD)
+        with torch.cuda.device(self.bert.device):
+            for part in split_evenly(rows, self._most(ids, rows)):
+                self._with_less_memory(self._launch, job, ids, part)
+                self._collect(AHEAD)
         self._add_busy(start)
         return len(rows)
 

@@ -63,7 +63,7 @@ class Plan:
             over = f"{self.truncated_share():.1%} over {self.max_length}"
             lines.append(f"plan: tokens a document: {at}; {over} (sample of {len(self.tokens)})")
         if self.encode:
-            rate = f"{self.tokens_per_second:,.0f} tokens/s in a trial"
+            rate = f"{self.tokens_per_second:,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
             lines.append(f"plan: about {duration(self.seconds)} to encode ({rate}), {size(self.cache_bytes)} on disk")
         return lines
 

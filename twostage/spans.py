@@ -89,13 +89,14 @@ class PaddedSpan:
     mean = PackedSpan.mean
 
 
-def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether variable-length attention works here: tried on two tokens."""
+def has_varlen(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> bool:
+    """Whether variable-length attention works here for heads of width / heads: tried on two tokens."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return False
     try:
         span = PackedSpan(torch.tensor([1, 1]), 1, device)
-        part = torch.ones(2, 64, device=device, dtype=dtype)
-        return bool(torch.isfinite(span.attend(part, part, part, 1)).all())
+        part = torch.ones(2, width, device=device, dtype=dtype)
+        with torch.cuda.device(device), torch.inference_mode():
+            return bool(torch.isfinite(span.attend(part, part, part, heads)).all())
     except (ImportError, RuntimeError, TypeError):
         return False
