@@ -58,6 +58,7 @@ def test_texts_from_arguments_a_file_and_standard_input_agree(head_run, tmp_path
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(NEWS).encode())
     lines = output(capsys, head_run, *NEWS)
     assert len(lines) == 3 and lines == output(capsys, head_run, "--file", file)
+    assert [json.loads(line)["text"] for line in output(capsys, head_run, "--json", "--file", file)] == NEWS
     stream = io.TextIOWrapper(io.BytesIO(("\n".join(NEWS) + "\n").encode()))
     monkeypatch.setattr(sys, "stdin", stream)
     assert lines == output(capsys, head_run)
