@@ -44,16 +44,6 @@ def text_width(text: str) -> float:
     return sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.57 for c in text) * TEXT
 
 
-def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most `most` round numbers that enclose low..high."""
-    span = max(high - low, 1e-9)
-    power = 10.0 ** math.floor(math.log10(span / most))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10, 20) if span / (m * power) <= most - 2)
-    first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
-
-
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     """Powers of ten within low..high, with 2 and 5 times each where there is room."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -86,24 +76,20 @@ STEPS = (0, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 class Frame:
     """The axes of a chart and the mapping from data to pixels. Values of y are accuracies, 0 to 1.
 
-    `stretch` spaces accuracies by the logarithm of the error, as 0.8 and 0.98 deserve to be told apart as well as 0.2 and 0.8.
+    They are spaced by the logarithm of the error: 0.95 and 0.98 deserve to be told apart as well as 0.5 and 0.8.
     """
 
-    def __init__(self, size, xs, ys, right, *, log_x=False, x_ticks=None, x_text="{:g}".format, stretch=False, top=16):
+    def __init__(self, size, xs, ys, right, *, log_x=False, x_ticks=None, x_text="{:g}".format, top=16):
         self.width, self.height = size
-        self.log_x, self.stretch, self.x_text = log_x, stretch, x_text
+        self.log_x, self.x_text = log_x, x_text
         low, high = min(ys), max(ys)
-        if stretch:
-            first = min(max(i for i, s in enumerate(STEPS) if s <= max(low, 0)), len(STEPS) - 2)
-            last = min((i for i, s in enumerate(STEPS) if s >= high), default=len(STEPS) - 1)
-            self.y_ticks = list(STEPS[first : max(last, first + 1) + 1])
-        else:
-            pad = max((high - low) * 0.04, 0.004)
-            self.y_ticks = [t for t in nice_ticks(max(0, low - pad), min(1, high + pad), 8) if -1e-9 <= t <= 1 + 1e-9]
+        first = min(max(i for i, s in enumerate(STEPS) if s <= max(low, 0)), len(STEPS) - 2)
+        last = min((i for i, s in enumerate(STEPS) if s >= high), default=len(STEPS) - 1)
+        self.y_ticks = list(STEPS[first : max(last, first + 1) + 1])
         self.y0, self.y1 = self.y_ticks[0], self.y_ticks[-1]
         digits = max(2, *(len(f"{t:g}".partition(".")[2]) for t in self.y_ticks))
         self.y_text = [f"{t:.{digits}f}" for t in self.y_ticks]
-        if stretch and high > self.y_ticks[-1]:
+        if high > self.y_ticks[-1]:
             self.y_text[-1] = f"≥{self.y_text[-1]}"
         self.left, self.right, self.top, self.bottom = 12 + 7 * (digits + 2), right, top, self.height - 44
         self.x0, self.x1 = min(xs), max(xs)
@@ -119,9 +105,7 @@ class Frame:
         return self.left + (v - a) / (b - a) * (self.width - self.left - self.right)
 
     def y(self, value: float) -> float:
-        a, b, v = self.y0, self.y1, min(max(value, self.y0), self.y1)
-        if self.stretch:
-            a, b, v = (-math.log(1 - n) for n in (a, b, v))
+        a, b, v = (-math.log(1 - n) for n in (self.y0, self.y1, min(max(value, self.y0), self.y1)))
         return self.bottom - (v - a) / (b - a) * (self.bottom - self.top)
 
     def axes(self, x_label: str, y_label: str) -> list[str]:
@@ -179,9 +163,7 @@ def line_chart(
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *two in s.band for y in two]
     ys += [level[0]] if level else []
     right = 16 + max(text_width(s.label) * (1.1 if s.accent else 1) for s in series)
-    frame = Frame(
-        size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16, stretch=True
-    )
+    frame = Frame(size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16)
     parts = frame.axes(x_label, y_label)
     for x, text in marks:
         parts.append(f'<path class="mark" d="M{frame.x(x):.1f} {frame.top - 16}V{frame.bottom}"/>')
@@ -214,7 +196,7 @@ def spot_chart(title, spots, x_label, y_label, size, *, x_ticks, x_text="{:g}".f
     xs = [x for s in spots for x in (s.x / 1.5, s.x * 1.5)]
     ys = [y for s in spots for y in (s.low, s.high)]
     ticks = [t for t in x_ticks if min(xs) <= t <= max(xs)]
-    frame = Frame(size, xs, ys, 16, log_x=True, x_ticks=ticks, x_text=x_text, stretch=True)
+    frame = Frame(size, xs, ys, 16, log_x=True, x_ticks=ticks, x_text=x_text)
     parts, taken = frame.axes(x_label, y_label), []
     for s in sorted(spots, key=lambda s: s.x):
         x, y = frame.x(s.x), frame.y(s.y)
