@@ -48,7 +48,7 @@ def model_folder(name: str, given: Path | None, place: Path) -> Path:
     place.mkdir(parents=True)
     if given is not None:
         for path in given.iterdir():
-            shutil.copy(path, place)
+            shutil.copyfile(path, place / path.name)
         config = BertConfig.from_pretrained(given)
     else:
         characters = [chr(code) for code in range(0x4E00, 0x4E00 + 21000)]

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.batches import equal_length_batches, sorted_batches
+from twostage.batches import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder import Encoder, load_bert, resolve_device, resolve_dtype
 from twostage.errors import BadInput
 from twostage.forward import FEWEST_ROWS, FoldedBert
@@ -50,14 +50,15 @@ def test_no_product_has_fewer_than_sixteen_rows(tiny_bert, product_rows):
     assert set(product_rows) == {FEWEST_ROWS} == {16}
 
 
-def test_batches_hold_each_document_once_one_length_each_within_the_budget():
+def test_batches_hold_each_document_once_within_the_budget():
     lengths = np.random.default_rng(0).integers(3, 40, 500)
-    for arrange in (equal_length_batches, sorted_batches):
+    for arrange, cost in ((packed_batches, np.sum), (sorted_batches, lambda part: len(part) * part.max())):
         batches = arrange(lengths, 200)
         assert sorted(np.concatenate(batches).tolist()) == list(range(500))
-        assert all(len(batch) * lengths[batch].max() <= 200 or len(batch) == 1 for batch in batches)
-    assert all(len(set(lengths[batch])) == 1 for batch in equal_length_batches(lengths, 200))
-    assert equal_length_batches(np.zeros(0, int), 10) == sorted_batches(np.zeros(0, int), 10) == []
+        assert all(cost(lengths[batch]) <= 200 for batch in batches)
+        assert [len(batch) for batch in arrange(lengths[:5], 1)] == [1] * 5
+        assert arrange(np.zeros(0, int), 10) == []
+    assert equal_length_groups([9, 9, 4, 3, 3, 3]) == [(2, 9), (1, 4), (3, 3)]
 
 
 class Cramped:

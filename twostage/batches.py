@@ -1,17 +1,26 @@
 """Which documents go through the encoder together."""
 
+import itertools
+
 import numpy as np
 
 
-def equal_length_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Batches of one length each, so that nothing is padded: indexes into lengths (N,), at most `tokens` a batch (or one
-    document), longest first."""
-    batches = []
+def packed_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Batches of about equal work: indexes into lengths (N,), longest documents first, at most `tokens` tokens a batch (or
+    one document)."""
     order = np.argsort(-lengths, kind="stable")
-    ends = np.flatnonzero(np.diff(lengths[order])) + 1
-    for group in np.split(order, ends) if len(order) else ():
-        batches += split_evenly(group, max(1, tokens // int(lengths[group[0]])))
+    batches, at, ends = [], 0, np.cumsum(lengths[order])
+    while at < len(order):
+        before = int(ends[at - 1]) if at else 0
+        stop = max(at + 1, int(np.searchsorted(ends, before + tokens, side="right")))
+        batches.append(order[at:stop])
+        at = stop
     return batches
+
+
+def equal_length_groups(lengths: list[int]) -> list[tuple[int, int]]:
+    """(documents, tokens) of each run of equal lengths."""
+    return [(len(list(run)), length) for length, run in itertools.groupby(lengths)]
 
 
 def sorted_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:

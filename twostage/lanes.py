@@ -13,11 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 import numpy as np
 import torch
 
-from twostage.batches import equal_length_batches, sorted_batches, split_evenly
+from twostage.batches import equal_length_groups, packed_batches, sorted_batches, split_evenly
 from twostage.errors import BadInput
 from twostage.forward import FoldedBert
 from twostage.progress import say
-from twostage.spans import EqualSpan, PackedSpan, PaddedSpan, has_varlen
+from twostage.spans import EqualSpan, GroupedSpan, PackedSpan, PaddedSpan, has_varlen
 
 CPU_TOKENS = 1024  # a batch: its activations stay near the caches
 GPU_TOKENS = 65536  # a batch: large enough that starting kernels costs nothing
@@ -76,7 +76,7 @@ class Lanes:
         """Queue N documents; returns at once."""
         job = Job(len(ids), self.bert.width)
         lengths = np.array([len(one) for one in ids], np.int64)
-        arrange = sorted_batches if self.on_gpu else equal_length_batches
+        arrange = sorted_batches if self.on_gpu else packed_batches
         run = self._run_on_gpu if self.on_gpu else self._run_on_cpu
         for rows in arrange(lengths, self.tokens_per_batch):
             job.futures.append(self.pool.submit(run, job, ids, rows))
@@ -90,13 +90,14 @@ class Lanes:
         torch.set_num_threads(1)
         start = time.perf_counter()
         for part in split_evenly(rows, self._most(ids, rows)):
-            self._with_less_memory(self._encode_equal, job, ids, part)
+            self._with_less_memory(self._encode_groups, job, ids, part)
         self._add_busy(start)
         return len(rows)
 
-    def _encode_equal(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> None:
+    def _encode_groups(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> None:
         flat = torch.from_numpy(np.concatenate([ids[row] for row in rows]))
-        job.vectors[rows] = self.bert(flat, EqualSpan(len(rows), len(ids[rows[0]]))).numpy()
+        span = GroupedSpan(equal_length_groups([len(ids[row]) for row in rows]))
+        job.vectors[rows] = self.bert(flat, span).numpy()
 
     def _run_on_gpu(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> int:
         if self.stopped.is_set():
@@ -149,7 +150,7 @@ class Lanes:
             self._collect(0)
             torch.cuda.empty_cache()
         with self.tally:
-            half = max(length, len(rows) * length // 2)
+            half = max(length, sum(len(ids[row]) for row in rows) // 2)
             if half < self.tokens_per_batch:
                 self.tokens_per_batch = half
                 say(f"memory ran out: batches of {half:,} tokens from here on")
@@ -157,7 +158,10 @@ class Lanes:
             self._with_less_memory(encode, job, ids, part)
 
     def _most(self, ids: list[np.ndarray], rows: np.ndarray) -> int:
-        return max(1, self.tokens_per_batch // max(len(ids[row]) for row in rows))
+        """Documents a batch, should the budget have shrunk since these rows were put together."""
+        lengths = [len(ids[row]) for row in rows]
+        total = max(lengths) * len(rows) if self.on_gpu else sum(lengths)
+        return -(-len(rows) // -(-total // self.tokens_per_batch))
 
     def _add_busy(self, start: float) -> None:
         with self.tally:

@@ -27,6 +27,30 @@ class EqualSpan:
         return x.view(self.b, self.t, -1).float().mean(1)
 
 
+class GroupedSpan:
+    """Groups of documents, one token length in each, one group after another: (documents, tokens) a group. No padding, no
+    mask: products take all rows at once, attention goes group by group."""
+
+    def __init__(self, groups: list[tuple[int, int]]):
+        self.parts = [EqualSpan(documents, tokens) for documents, tokens in groups]
+        self.rows = [documents * tokens for documents, tokens in groups]
+        self.documents = [documents for documents, _ in groups]
+        self.positions = torch.cat([part.positions for part in self.parts])
+        starts = torch.tensor([0, *self.rows[:-1]]).cumsum(0).tolist()
+        self.first = torch.cat([part.first + start for part, start in zip(self.parts, starts, strict=True)])
+
+    def attend(self, q, k, v, heads: int) -> torch.Tensor:
+        pieces = (x.split(self.rows) for x in (q, k, v))
+        return torch.cat([part.attend(*qkv, heads) for part, *qkv in zip(self.parts, *pieces, strict=True)])
+
+    def attend_first(self, q, k, v, heads: int) -> torch.Tensor:
+        pieces = q.split(self.documents), k.split(self.rows), v.split(self.rows)
+        return torch.cat([part.attend(*qkv, heads) for part, *qkv in zip(self.parts, *pieces, strict=True)])
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part.mean(rows) for part, rows in zip(self.parts, x.split(self.rows), strict=True)])
+
+
 class PackedSpan:
     """Documents of any lengths one after another, by the variable-length flash attention of CUDA (half precision)."""
 
