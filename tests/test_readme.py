@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "cache" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(
-    r"^(?:\$ )?python (?:(extract|train_head|finetune)\.py|-m twostage\.(predict|export|report))\b(.*)$", re.M
+    r"^ *(?:\$ )?python (?:(extract|train_head|finetune)\.py|-m twostage\.(predict|export|report))\b(.*)$", re.M
 )
 
 
 def commands():
     for page in PAGES:
-        for block in re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for block in re.findall(r"^ *```[a-z]*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S):
             block = block.replace("\\\n", " ")
             for script, module, words in COMMAND.findall(block):
                 yield (
