@@ -157,6 +157,8 @@ class Extraction:
         facts = {
             "cache": str(self.path.absolute()),
             "corpus": str(self.corpus.root.absolute()),
+            "corpus_name": self.corpus.name,
+            "encoding": self.corpus.decoder.encoding,
             "model": str(self.folder.absolute()),
             "command": sys.argv,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
