@@ -127,8 +127,9 @@ def end_to_end(folder: Path, device: str, dtype: str, max_length: int, place: Pa
 
     def run(texts):
         work = Path(tempfile.mkdtemp(dir=place))
-        corpus = work / "corpus.txt"
-        corpus.write_text("".join(f"{'ab'[i % 2]}\t{text}\n" for i, text in enumerate(texts)), encoding="utf-8")
+        corpus = work / "corpus.jsonl"
+        lines = (json.dumps({"label": "ab"[i % 2], "text": text}) + "\n" for i, text in enumerate(texts))
+        corpus.write_text("".join(lines), encoding="utf-8")
         argv = [str(corpus), "--model", str(folder), "--max-length", str(max_length), "--device", device]
         argv += ["--dtype", dtype, "--cache-dir", str(work)]
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
