@@ -1,4 +1,4 @@
-"""Kill real extractions at random moments: python -m tests.faults.real CORPUS --model MODEL [--kills 50] [--within S] [extract.py options]
+"""Kill real extractions at random moments: python -m tests.faults.real CORPUS --model MODEL [extract.py options]
 
 Every attempt is a forked process that runs extract.py's main; the parent kills it after a random time. The next attempt
 resumes. Whenever one comes to its end, its file is compared with that of an undisturbed run, and it starts over.
@@ -22,7 +22,15 @@ def main() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--within", type=float, help="kill in these first seconds (default: all that a run takes)")
+    parser.add_argument("--window-seconds", type=float, help="commit this often (default: as extract.py does)")
     asked, further = parser.parse_known_args()
+    import extract  # noqa: F401 all imports before all forks: each attempt then starts at once
+    import twostage.encoder
+    import twostage.extraction  # noqa: F401
+    import twostage.pipeline
+
+    if asked.window_seconds:
+        twostage.pipeline.WINDOW_SECONDS = asked.window_seconds
     folder = Path(tempfile.mkdtemp(prefix="twostage-kills-"))
     try:
         return torture([asked.corpus, "--model", asked.model, *further], folder, asked.kills, asked.within)
@@ -31,9 +39,6 @@ def main() -> int:
 
 
 def torture(command: list[str], folder: Path, kills: int, within: float | None) -> int:
-    import twostage.encoder
-    import twostage.extraction  # noqa: F401 imported before all forks: each attempt then starts at once
-
     start = time.monotonic()
     os.waitpid(attempt(command, folder / "whole", folder / "log"), 0)
     undisturbed = time.monotonic() - start
@@ -49,7 +54,7 @@ def torture(command: list[str], folder: Path, kills: int, within: float | None) 
             time.sleep(0.005)
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid
         if ended:
-            if not list((folder / "killed").glob("*.h5")):
+            if not list((folder / "killed").glob("*.h5")):  # it failed by itself
                 print((folder / "log").read_text())
                 return 1
             finished += 1
