@@ -83,7 +83,7 @@ def test_standard_output_is_the_path_and_the_rows_are_in_corpus_order(run, corpu
     for word in ("read", "tokenize", "encode", "write", "idle", "documents/s", "tokens/s", "planned", "certificate"):
         assert word in log
     facts = read_json(Path(f"{path}.json"))
-    assert facts["encoding"] == "utf-8-sig"
+    assert facts["encoding"] == "utf-8"
     assert facts["documents"] == {
         "all": 300, "encoded": 280, "committed_before": 0, "lent_by_caches": 0, "copied_from_same_text": 20
     }  # fmt: skip
