@@ -45,7 +45,7 @@ def data_section(found: Findings) -> str:
     if found.audit is None:
         return ""
     lines = found.audit or [
-        "Nothing to report: no copies, no leaks between splits, no contradicting labels, no small classes."
+        "Nothing to report: no copies, no leaks between splits, no contradicting labels, no small classes"
     ]
     body = f'<ul class="plain">{"".join(f"<li>{text(line[:1].upper() + line[1:])}.</li>" for line in lines)}</ul>'
     if found.parts:

@@ -19,7 +19,7 @@ def rate(lr: float | None) -> str:
 
 def seconds(n: float) -> str:
     if n < 9.95:
-        return f"{n:.1f} s"
+        return f"{n:.2g} s" if n < 0.095 else f"{n:.1f} s"
     if n < 119.5:
         return f"{n:.0f} s"
     return f"{n / 60:.0f} min" if n < 7170 else f"{n / 3600:.1f} h"
