@@ -70,6 +70,7 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
     run = open_run(args.runs_dir, job, settings, args.resume)
     if run is None:
         path = newest_complete(args.runs_dir, job.name)
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)  # left by a kill just after the run was complete
         say(f"{path} is complete: nothing to resume")
         return read_run(path) | {"path": str(path)}
     with run:
