@@ -54,10 +54,12 @@ def main(argv=None) -> int:
     from twostage import demo, encoder, extraction
     from twostage.cache_writer import CacheWriter
     from twostage.corpus import read_corpus
+    from twostage.corpus_layout import recognise
     from twostage.identity import Identity, cache_path
 
-    # The model's folder is checked before the corpus is read, and the corpus before any model work.
+    # What is no corpus is said first; the model's folder is checked before the corpus is read, and that before any model work.
     corpus_path, model = demo.resolve(asked.corpus, asked.model, asked.cache_dir)
+    recognise(corpus_path)
     folder = encoder.find_model(model)
     tokens = encoder.load_tokens(folder, asked.max_length, asked.truncation)
     began = time.time()
