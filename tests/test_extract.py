@@ -272,7 +272,8 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing_behind(tmp_path, tiny_b
     too_long = run_script("extract.py", tiny_tree, "--model", tiny_bert, *cache)
     expect_refusal(too_long, "--max-length 512", "128 positions")
     expect_refusal(run_script("extract.py"), "no CORPUS")
-    expect_refusal(run_script("extract.py", tmp_path / "nowhere"), "no such corpus")  # no hub is asked for the model before
+    no_corpus = run_script("extract.py", tmp_path / "nowhere")  # the default model is asked of no hub before
+    expect_refusal(no_corpus, "no such corpus")
     assert list(tmp_path.iterdir()) == []
 
 
