@@ -73,7 +73,7 @@ def build_parser() -> cli.Parser:
     )  # fmt: skip
     memory.add_argument(
         "--activation-checkpointing", action="store_true",
-        help="keep a fraction of the activations and compute the rest again: less memory, a third more time",
+        help="keep a fraction of the activations and compute the rest again: less memory, more time",
     )  # fmt: skip
     memory.add_argument("--resume", action="store_true", help="go on with the newest incomplete run of these settings")
     memory.add_argument(
