@@ -1,8 +1,15 @@
 """BertModel's forward with only the arithmetic that the pooled vector needs.
 
-Tokens of all documents of a batch lie in one matrix (total tokens, D) without padding. In the last layer, cls and pooler
-need keys and values of all tokens but query, output projection and feed-forward of [CLS] alone. Shapes: B documents,
-T tokens, D hidden, H heads, d = D / H.
+Tokens of all documents of a batch lie in one matrix (total tokens, D) without padding. Beyond that three identities save work:
+
+- In the last layer cls and pooler need query, output projection and feed-forward of [CLS] alone.
+- There, keys and values need not exist either (on a CPU): a score q . (W_k x + b_k) is (W_k^T q) . x but for a constant, which
+  softmax does not see, and a mixture of values sum p (W_v x + b_v) is W_v (sum p x) + b_v. So attention goes over the tokens
+  themselves, with one query a head: D^2 operations a document in place of 2 D^2 a token.
+- A bias that is added to the residual stream can be added by the norm before it, x' = x + b, since W x = W x' - W b is only another
+  bias. Output projection and down projection then add their product to the stream in place.
+
+Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
 """
 
 import threading
@@ -17,14 +24,15 @@ FEWEST_ROWS = 16  # of a matrix product on a CPU: with fewer, other kernels with
 
 @dataclass
 class Layer:
-    """One encoder layer: weights as nn.Linear keeps them (out, in); query, key and value in one (3D, D)."""
+    """One encoder layer: weights as nn.Linear keeps them (out, in); query, key and value in one (3D, D). The biases of `out` and
+    `down` are in the norm before each."""
 
     qkv: tuple[torch.Tensor, torch.Tensor]
-    out: tuple[torch.Tensor, torch.Tensor]
-    norm1: torch.nn.LayerNorm
+    out: torch.Tensor
+    norm1: tuple[torch.Tensor, torch.Tensor]
     up: tuple[torch.Tensor, torch.Tensor]
-    down: tuple[torch.Tensor, torch.Tensor]
-    norm2: torch.nn.LayerNorm
+    down: torch.Tensor
+    norm2: tuple[torch.Tensor, torch.Tensor]
 
 
 class FoldedBert:
@@ -33,9 +41,6 @@ class FoldedBert:
     def __init__(self, model, pooling: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
         def put(*tensors):
             return tuple(tensor.detach().to(device, dtype) for tensor in tensors)
-
-        def norm(layer):
-            return put(layer.weight, layer.bias)
 
         config, embeddings = model.config, model.embeddings
         self.device, self.dtype, self.pooling = torch.device(device), dtype, pooling
@@ -46,18 +51,26 @@ class FoldedBert:
         self.words = put(embeddings.word_embeddings.weight)[0]
         position, kind = embeddings.position_embeddings.weight, embeddings.token_type_embeddings.weight[0]
         self.positions = put(position + kind)[0]  # every token is of the first segment
-        self.norm0 = norm(embeddings.LayerNorm)
+
+        # What the norm before each sublayer adds to the stream: the bias that the sublayer would add after it.
+        parts = model.encoder.layer
+        added = [part.attention.output.dense.bias for part in parts] + [torch.zeros(self.width)]
+        self.norm0 = put(*_norm(embeddings.LayerNorm, added[0]))
         self.layers = []
-        for layer in model.encoder.layer:
-            own, attention = layer.attention.self, layer.attention.output
-            qkv = [
-                torch.cat([getattr(part, kind) for part in (own.query, own.key, own.value)])
+        for part, before, after in zip(parts, added, added[1:], strict=False):
+            own, between = part.attention.self, part.output.dense.bias
+            weight, bias = (
+                torch.cat([getattr(one, kind) for one in (own.query, own.key, own.value)])
                 for kind in ("weight", "bias")
-            ]
+            )
+            up = part.intermediate.dense
             self.layers.append(Layer(
-                put(*qkv), put(attention.dense.weight, attention.dense.bias), norm(attention.LayerNorm),
-                put(layer.intermediate.dense.weight, layer.intermediate.dense.bias),
-                put(layer.output.dense.weight, layer.output.dense.bias), norm(layer.output.LayerNorm),
+                qkv=put(weight, _without(bias, weight, before)),
+                out=put(part.attention.output.dense.weight)[0],
+                norm1=put(*_norm(part.attention.output.LayerNorm, between)),
+                up=put(up.weight, _without(up.bias, up.weight, between)),
+                down=put(part.output.dense.weight)[0],
+                norm2=put(*_norm(part.output.LayerNorm, after)),
             ))  # fmt: skip
         self.pooler = put(model.pooler.dense.weight, model.pooler.dense.bias) if pooling == "pooler" else None
         self.on_gpu = self.device.type == "cuda"
@@ -68,34 +81,60 @@ class FoldedBert:
         """ids (total,) of the tokens of B documents one after another, span where each lies -> vectors (B, D) float32."""
         x = F.embedding(ids, self.words) + F.embedding(span.positions, self.positions)  # (total, D)
         x = self.normed(x, self.norm0)
-        for layer in self.layers[:-1]:
-            q, k, v = self.linear(x, layer.qkv).chunk(3, dim=-1)
-            x = self.rest_of_layer(layer, span.attend(q, k, v, self.heads), x)
-        layer, d = self.layers[-1], self.width
+        *layers, last = self.layers
+        for layer in layers:
+            x = self.rest_of_layer(layer, self.attention(layer, x, span), x)
         if self.pooling == "mean":
-            q, k, v = self.linear(x, layer.qkv).chunk(3, dim=-1)
-            x = self.rest_of_layer(layer, span.attend(q, k, v, self.heads), x)
-            return span.mean(x)
-        weight, bias = layer.qkv
-        k, v = self.linear(x, (weight[d:], bias[d:])).chunk(2, dim=-1)
+            return span.mean(self.rest_of_layer(last, self.attention(last, x, span), x))
         first = x[span.first]  # (B, D)
-        q = self.linear(first, (weight[:d], bias[:d]))
-        x = self.rest_of_layer(layer, span.attend_first(q, k, v, self.heads), first)
+        attend = self.attention_of_first if self.on_gpu else self.attention_without_keys
+        x = self.rest_of_layer(last, attend(last, x, first, span), first)
         if self.pooler is not None:
             x = torch.tanh(self.linear(x, self.pooler))
         return x.float()
 
+    def attention(self, layer: Layer, x: torch.Tensor, span) -> torch.Tensor:
+        """Every token looks at its document: x (total, D) -> (total, D)."""
+        return span.attend(*self.linear(x, layer.qkv).chunk(3, dim=-1), self.heads)
+
+    def attention_of_first(self, layer: Layer, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
+        """[CLS] looks at its document: x (total, D), first (B, D) -> (B, D)."""
+        weight, bias = layer.qkv
+        d = self.width
+        k, v = self.linear(x, (weight[d:], bias[d:])).chunk(2, dim=-1)
+        return span.attend_first(self.linear(first, (weight[:d], bias[:d])), k, v, self.heads)
+
+    def attention_without_keys(self, layer: Layer, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
+        """The same, its H queries looking at the tokens themselves: see the module's first lines."""
+        (to_q, to_k, to_v), (bias_q, _, bias_v) = (part.chunk(3) for part in layer.qkv)
+        b, h = len(first), self.heads
+        q = F.linear(filled(first), to_q, bias_q)  # (B or 16, D)
+        probes = torch.bmm(by_head(q, h), to_k.view(h, -1, self.width))[:, :b]  # (H, B, D)
+        probes = probes.transpose(0, 1).reshape(b * h, self.width)
+        mixed = span.attend_first(probes, x, x, heads=1, scale=(self.width // h) ** -0.5)  # (B H, D)
+        mixed = filled(mixed.view(b, h, -1)).transpose(0, 1)  # (H, B or 16, D)
+        values = torch.bmm(mixed, to_v.view(h, -1, self.width).transpose(1, 2))[:, :b]  # (H, B, d)
+        return values.transpose(0, 1).reshape(b, -1) + bias_v
+
     def rest_of_layer(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Output projection and feed-forward, with their residuals and norms, of rows (n, D)."""
-        x = self.normed(self.linear(attended, layer.out).add_(x), layer.norm1)
+        """Output projection and feed-forward, with their residuals and norms, of rows (n, D). Overwrites x."""
+        x = self.normed(self.added(x, attended, layer.out), layer.norm1)
         up = self.activation(self.linear(x, layer.up, self.room(len(x), layer.up[0])))
-        return self.normed(self.linear(up, layer.down).add_(x), layer.norm2)
+        return self.normed(self.added(x, up, layer.down), layer.norm2)
 
     def linear(self, x: torch.Tensor, weights, out: torch.Tensor | None = None) -> torch.Tensor:
-        short = 0 if self.on_gpu else FEWEST_ROWS - len(x)
-        if short > 0:
-            return F.linear(torch.cat([x, x[-1:].expand(short, -1)]), *weights)[: len(x)]
+        if self.too_few(x):
+            return F.linear(filled(x), *weights)[: len(x)]
         return F.linear(x, *weights) if out is None else torch.addmm(weights[1], x, weights[0].t(), out=out)
+
+    def added(self, x: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """x + rows @ weight.T, in x where it can be."""
+        if self.too_few(x):
+            return torch.addmm(filled(x), filled(rows), weight.t())[: len(x)]
+        return torch.addmm(x, rows, weight.t(), out=x)
+
+    def too_few(self, x: torch.Tensor) -> bool:
+        return not self.on_gpu and len(x) < FEWEST_ROWS
 
     def room(self, rows: int, weight: torch.Tensor) -> torch.Tensor | None:
         """A matrix (rows, outputs) that a lane uses again and again: fresh memory of this size costs page faults each time."""
@@ -108,3 +147,23 @@ class FoldedBert:
 
     def normed(self, x: torch.Tensor, norm) -> torch.Tensor:
         return F.layer_norm(x, (self.width,), *norm, self.eps)
+
+
+def filled(x: torch.Tensor) -> torch.Tensor:
+    """x with at least FEWEST_ROWS rows: copies of the last one fill it up."""
+    short = FEWEST_ROWS - len(x)
+    return torch.cat([x, x[-1:].expand(short, *x.shape[1:])]) if short > 0 else x
+
+
+def by_head(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """(n, D) -> (H, n, d)."""
+    return x.view(len(x), heads, -1).transpose(0, 1)
+
+
+def _norm(layer: torch.nn.LayerNorm, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return layer.weight, layer.bias + bias
+
+
+def _without(bias: torch.Tensor, weight: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """The bias that makes weight @ (x + added) + bias what it was for x."""
+    return (bias.double() - weight.double() @ added.double()).float()

@@ -1,7 +1,7 @@
 """Where the documents of a batch lie in its token matrix, and attention within each of them.
 
-A span has positions (total,), first (B,) the rows of the [CLS] tokens, attend and attend_first for query, key and value of
-all rows or of [CLS] alone, and mean for vectors (B, D) out of (total, D).
+A span has positions (total,), first (B,) the rows of the [CLS] tokens, attend for query, key and value of all rows, attend_first
+for a query of [CLS] alone (or several, one after another), and mean for vectors (B, D) out of (total, D).
 """
 
 import torch
@@ -16,9 +16,9 @@ class EqualSpan:
         self.positions = torch.arange(tokens, device=device).repeat(documents)
         self.first = torch.arange(0, documents * tokens, tokens, device=device)
 
-    def attend(self, q, k, v, heads: int) -> torch.Tensor:
+    def attend(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         q, k, v = (part.view(self.b, -1, heads, part.shape[-1] // heads).transpose(1, 2) for part in (q, k, v))
-        attended = F.scaled_dot_product_attention(q, k, v)  # (B, H, T or 1, d)
+        attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
     attend_first = attend
@@ -43,9 +43,10 @@ class GroupedSpan:
         pieces = (x.split(self.rows) for x in (q, k, v))
         return torch.cat([part.attend(*qkv, heads) for part, *qkv in zip(self.parts, *pieces, strict=True)])
 
-    def attend_first(self, q, k, v, heads: int) -> torch.Tensor:
-        pieces = q.split(self.documents), k.split(self.rows), v.split(self.rows)
-        return torch.cat([part.attend(*qkv, heads) for part, *qkv in zip(self.parts, *pieces, strict=True)])
+    def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
+        each = len(q) // sum(self.documents)  # queries a document
+        pieces = q.split([documents * each for documents in self.documents]), k.split(self.rows), v.split(self.rows)
+        return torch.cat([part.attend(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([part.mean(rows) for part, rows in zip(self.parts, x.split(self.rows), strict=True)])
@@ -105,10 +106,11 @@ class PaddedSpan:
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)[self.rows]
 
-    def attend_first(self, q, k, v, heads: int) -> torch.Tensor:
-        q = q.view(self.b, 1, heads, -1).transpose(1, 2)
+    def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
+        q = q.view(self.b, -1, heads, q.shape[-1] // heads).transpose(1, 2)
         k, v = self._padded(k, heads), self._padded(v, heads)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).transpose(1, 2).flatten(1)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
+        return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
     mean = PackedSpan.mean
 
