@@ -1,13 +1,16 @@
 """Texts are not kept: they are read again, by row while a corpus is in use, by source and digest ever after."""
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.corpora import cnews, small_tree, titles, tnews
 from twostage.corpus import read_corpus, texts_of
+from twostage.documents import Documents
 from twostage.errors import BadInput
+from twostage.splits import SPLITS
 
 
 def test_texts_come_back_in_the_order_of_the_rows_asked_for(tmp_path):
@@ -57,3 +60,17 @@ def test_a_source_that_leads_out_of_the_corpus_is_not_opened(tmp_path):
     digest = np.frombuffer(hashlib.sha256("秘密".encode()).digest(), np.uint8)[None]
     for source in ("../secret.txt", str(tmp_path / "secret.txt"), "/dev/zero", "体育/../../secret.txt", "体育"):
         assert texts_of(tree, [source], digest) == [None]
+
+
+def test_a_runs_test_documents_are_matched_to_rows_by_text_and_label_in_any_order(tmp_path):
+    corpus = read_corpus(small_tree(tmp_path / "tree"))
+    documents = Documents(
+        "key", corpus.digest, corpus.label, corpus.split, corpus.sources, corpus.label_names, None, None, "utf-8"
+    )
+    test = np.flatnonzero(corpus.split == SPLITS.index("test"))[::-1]
+    train = np.flatnonzero(corpus.split == SPLITS.index("train"))[:1]
+    asked = np.concatenate([test, train])
+    run = SimpleNamespace(predictions={"digest": corpus.digest[asked], "label": corpus.label[asked]})
+    assert documents.rows_of(run).tolist() == [*test.tolist(), -1]
+    run.predictions["label"] = run.predictions["label"] + 1
+    assert documents.rows_of(run).tolist() == [-1] * len(asked)
