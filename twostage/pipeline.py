@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -56,8 +56,6 @@ class Times:
     write: float = 0.0
     documents: int = 0  # encoded
     tokens: int = 0
-    warm_up: float = 0.0
-    figures: dict = field(default_factory=dict)
 
     @property
     def idle(self) -> float:

@@ -31,7 +31,9 @@ class Plan:
     cache: Path
     cache_bytes: int
     free_bytes: int
-    tokens_per_second: float = 0.0
+    on_gpu: bool = False
+    tokens_per_second: float = 0.0  # of the encoder alone
+    prepare_seconds: float = 0.0  # a document, to read and to tokenize it
     warm_up: float = 0.0
     same_bits: bool = True
 
@@ -42,8 +44,11 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time of the encoding."""
-        return self.encode * self.mean_tokens / self.tokens_per_second if self.encode else 0.0
+        """Estimated time of it all: on a CPU reading and tokenizing take cores from the encoder, beside a GPU they run along."""
+        if not self.encode:
+            return 0.0
+        parts = self.encode * self.mean_tokens / self.tokens_per_second, self.encode * self.prepare_seconds
+        return max(parts) if self.on_gpu else sum(parts)
 
     def counts(self) -> str:
         """One line: what is to do."""
@@ -63,9 +68,13 @@ class Plan:
             over = f"{self.truncated_share():.1%} over {self.max_length}"
             lines.append(f"plan: tokens a document: {at}; {over} (sample of {len(self.tokens)})")
         if self.encode:
-            rate = f"{self.tokens_per_second:,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
+            rate = f"{self.rate():,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
             lines.append(f"plan: about {duration(self.seconds)} to encode ({rate}), {size(self.cache_bytes)} on disk")
         return lines
+
+    def rate(self) -> float:
+        """Tokens a second from reading to vectors."""
+        return self.encode * self.mean_tokens / self.seconds if self.encode else 0.0
 
     def percentiles(self) -> list[int]:
         return [int(value) for value in np.percentile(self.tokens, PERCENTILES, method="nearest")]
@@ -85,7 +94,7 @@ class Plan:
             ("free on that disk", size(self.free_bytes)),
             (
                 "estimated time",
-                f"{duration(self.seconds)}, at {self.tokens_per_second:,.0f} tokens/s" if self.encode else "0:00",
+                f"{duration(self.seconds)}, at {self.rate():,.0f} tokens/s" if self.encode else "0:00",
             ),
         ]
         if len(self.tokens):
@@ -129,12 +138,14 @@ def make_plan(corpus, identity, todo, tokens, cache: Path) -> Plan:
 
 
 def time_batches(plan: Plan, corpus, todo, encoder) -> None:
-    """Run a few batches of neighbours in length and note tokens a second, and the warm-up of the first."""
+    """Time a sample's reading and tokenizing, the first batch (the warm-up), and a few batches of neighbours in length."""
     rows = np.flatnonzero(todo.encode)
     if not len(rows):
         return
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
+    began = time.perf_counter()
     ids, _ = encoder.tokens(corpus.texts(rows))
+    plan.prepare_seconds, plan.on_gpu = (time.perf_counter() - began) / len(rows), encoder.lanes.on_gpu
     middle = np.argsort(np.abs(np.array([len(one) for one in ids]) - plan.mean_tokens), kind="stable")
     began = time.perf_counter()
     encoder.lanes.encode([ids[middle[0]]])
