@@ -14,6 +14,7 @@ from twostage.encoder import load_bert, load_tokenizer
 from twostage.errors import BadInput
 from twostage.finetune_parts import Plan, prepare
 from twostage.finetuning import FineTuner
+from twostage.fit_memory import _bytes_kept, _kept_by
 from twostage.global_batches import global_batches
 from twostage.heads import build_head, save_head
 from twostage.lean_bert import make_lean
@@ -126,6 +127,30 @@ def test_lean_bert_has_the_same_cls_and_the_same_gradients(still_bert):
             one.pow(3).sum().backward()
     for (name, a), b in zip(plain.named_parameters(), lean.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-4, rtol=1e-4), name
+
+
+def test_the_widest_tensor_of_a_layer_is_kept_once_for_the_way_back(still_bert):
+    plan = plan_of()
+    plain, lean = (join(load_bert(still_bert), build_head("1C", 32, 3), "1C", "relu", NAMES) for _ in range(2))
+    plain.bert.requires_grad_(True)
+    prepare(lean, plan)
+    for layer in lean.bert.encoder.layer[:-1]:  # all but the last, which sees [CLS] alone
+        assert isinstance(layer.intermediate.intermediate_act_fn, torch.nn.Identity)
+    tokens, wide = 50, 4 * 32
+    saved = _kept_by(plain, plan, 2, tokens) - _kept_by(lean, plan, 2, tokens)
+    assert saved >= 2 * tokens * wide * 4 + 2 * (tokens - 1) * wide * 4  # GELU of layer one; all but [CLS] of layer two
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_memory_for_many_documents_is_foretold_from_one_and_two(dtype, still_bert):
+    plan = plan_of(dtype=dtype)
+    model = join(load_bert(still_bert), build_head("1C", 32, 3), "1C", "relu", NAMES)
+    prepare(model, plan)
+    fixed, each = _bytes_kept(model, plan, 50, 10**9)
+    kept = _kept_by(model, plan, 12, 50)
+    assert kept <= fixed + 12 * each < 1.1 * kept  # a little more: documents beside others need a mask
+    assert (fixed > 0) == (dtype == torch.bfloat16)  # copies of the weights
+    assert _bytes_kept(model, plan, 50, 0) == (0, _kept_by(model, plan, 1, 50))
 
 
 def test_a_frozen_classifier_stays_bit_identical_and_a_frozen_encoder_too(tiny_bert, tmp_path):

@@ -63,10 +63,15 @@ def _computed(model, plan):
     def fits(size: int, tokens: int) -> bool:
         if free is None:
             return True
-        if 3 * trained + SAFETY * _floor_bytes(model, tokens) > free:
+        left = free - 3 * trained  # gradients and two moments
+        if SAFETY * _floor_bytes(model, tokens) > left:
             return False
-        return 3 * trained + SAFETY * size * _bytes_kept(model, plan, tokens) < free  # gradients and two moments
+        if tokens not in measured:
+            measured[tokens] = _bytes_kept(model, plan, tokens, left)
+        fixed, each = measured[tokens]
+        return SAFETY * (fixed + size * each) < left
 
+    measured: dict[int, tuple[int, int]] = {}
     return fits
 
 
@@ -76,8 +81,17 @@ def _floor_bytes(model, tokens: int) -> int:
     return 4 * tokens * (c.num_attention_heads * tokens + c.intermediate_size + 4 * c.hidden_size)
 
 
-def _bytes_kept(model, plan, tokens: int) -> int:
-    """Bytes that autograd keeps for one document between forward and backward; each piece of memory is counted once."""
+def _bytes_kept(model, plan, tokens: int, left: float) -> tuple[int, int]:
+    """Bytes that autograd keeps between forward and backward: once, as half-precision copies of weights, and for each document.
+
+    Two documents are passed to tell the one from the other, unless `left` bytes might not take them."""
+    one = _kept_by(model, plan, 1, tokens)
+    two = _kept_by(model, plan, 2, tokens) if 2 * SAFETY * one < left else 2 * one
+    return max(0, 2 * one - two), two - one
+
+
+def _kept_by(model, plan, size: int, tokens: int) -> int:
+    """Bytes kept by the forward pass of `size` documents; each piece of memory is counted once."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -88,11 +102,11 @@ def _bytes_kept(model, plan, tokens: int) -> int:
         return tensor
 
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        loss = _forward(model, plan, 1, tokens)
+        loss = _forward(model, plan, size, tokens)
     total = sum(kept.values())
     del loss
     if plan.activation_checkpointing and not model.encoder_frozen:  # plus one layer at a time, computed again
-        total += 3 * _floor_bytes(model, tokens)
+        total += size * 3 * _floor_bytes(model, tokens)
     return total
 
 
