@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import BadInput
 
-FORMAT = 1  # of the cache file and of the way vectors are computed
+FORMAT = 1  # of the cache file, and of vectors: a change by more than rounding makes it 2
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
 NUMBERS = ("max_length", "format")  # the other fields are strings
 STORE_DTYPES = ("float16", "float32")
