@@ -5,7 +5,7 @@ Tokens of all documents of a batch lie in one matrix (total tokens, D) without p
 - In the last layer cls and pooler need query, output projection and feed-forward of [CLS] alone.
 - There, keys and values need not exist either (on a CPU): a score q . (W_k x + b_k) is (W_k^T q) . x but for a constant, which
   softmax does not see, and a mixture of values sum p (W_v x + b_v) is W_v (sum p x) + b_v. So attention goes over the tokens
-  themselves, with one query a head: D^2 operations a document in place of 2 D^2 a token.
+  themselves, with one query a head: 2 D^2 + 2 H T D multiplications a document in place of 2 T D^2 + 2 T D.
 - A bias that is added to the residual stream can be added by the norm before it, x' = x + b, since W x = W x' - W b is only another
   bias. Output projection and down projection then add their product to the stream in place.
 
