@@ -154,6 +154,21 @@ def test_checkpoints_of_other_tasks_and_older_or_sharded_files_give_the_same_vec
         )
 
 
+def test_weights_stay_what_they_were_when_their_file_is_written_over_in_place(tiny_bert, tmp_path):
+    folder = tmp_path / "bert"
+    shutil.copytree(tiny_bert, folder)
+    encoder = Encoder(folder, max_length=48, device="cpu", dtype="float32")
+    before = encoder.encode(TEXTS)[0]
+    with open(
+        folder / "model.safetensors", "r+b"
+    ) as file:  # of the same size: a shorter one would end a process that maps it
+        size = file.seek(0, 2)
+        file.seek(size // 4)
+        file.write(bytes(size - size // 4))
+    assert encoder.encode(TEXTS)[0].tobytes() == before.tobytes()
+    encoder.close()
+
+
 def test_a_checkpoint_without_a_pooler_serves_cls_and_is_refused_for_pooler(tiny_bert, tmp_path):
     folder = tmp_path / "bert"
     shutil.copytree(tiny_bert, folder)

@@ -148,6 +148,8 @@ def load_bert(folder: Path, *, pooler: bool = False):
         raise BadInput(
             f"{folder}: weights and config.json differ in shape ({sorted(map(str, info['mismatched_keys']))[0]})"
         )
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # off the mapped file: whoever writes over it must not reach a run under way
     return model.eval().requires_grad_(False)
 
 
