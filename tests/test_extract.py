@@ -268,7 +268,7 @@ def test_reading_and_tokenizing_add_to_the_time_on_a_cpu_and_run_along_beside_a_
         **facts, **files, tokens=np.array([10, 50]), max_length=30, tokens_per_second=200.0, prepare_seconds=0.04
     )
     assert (plan.mean_tokens, plan.seconds) == (20.0, 10.0 + 4.0)
-    assert plan.rate() == pytest.approx(2000 / 14)
+    assert plan.rate == pytest.approx(2000 / 14)
     plan.on_gpu = True
     assert plan.seconds == 10.0
 

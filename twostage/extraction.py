@@ -65,7 +65,7 @@ class Extraction:
             for line in self.plan.short():
                 say(line)
             guess = expected_tokens(self.plan, self.corpus.characters)
-            pipeline = Pipeline(self.corpus, writer, lent, self.todo, self.encoder, guess, self.plan.rate())
+            pipeline = Pipeline(self.corpus, writer, lent, self.todo, self.encoder, guess, self.plan.rate)
             self.times = pipeline.run()
         except KeyboardInterrupt:
             kept = int(writer.done.sum())

@@ -68,10 +68,11 @@ class Plan:
             over = f"{self.truncated_share():.1%} over {self.max_length}"
             lines.append(f"plan: tokens a document: {at}; {over} (sample of {len(self.tokens)})")
         if self.encode:
-            rate = f"{self.rate():,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
+            rate = f"{self.rate:,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
             lines.append(f"plan: about {duration(self.seconds)} to encode ({rate}), {size(self.cache_bytes)} on disk")
         return lines
 
+    @property
     def rate(self) -> float:
         """Tokens a second from reading to vectors."""
         return self.encode * self.mean_tokens / self.seconds if self.encode else 0.0
@@ -94,7 +95,7 @@ class Plan:
             ("free on that disk", size(self.free_bytes)),
             (
                 "estimated time",
-                f"{duration(self.seconds)}, at {self.rate():,.0f} tokens/s" if self.encode else "0:00",
+                f"{duration(self.seconds)}, at {self.rate:,.0f} tokens/s" if self.encode else "0:00",
             ),
         ]
         if len(self.tokens):
