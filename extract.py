@@ -51,11 +51,13 @@ def main(argv=None) -> int:
     if asked.corpus is None:
         raise BadInput("no CORPUS: give a folder or file of labelled texts, or the word demo (see extract.py --help)")
 
-    from twostage import demo, encoder, extraction
-    from twostage.cache_writer import CacheWriter
-    from twostage.corpus import read_corpus
-    from twostage.corpus_layout import recognise
-    from twostage.identity import Identity, cache_path
+    from twostage.cache.identity import Identity, cache_path
+    from twostage.cache.writer import CacheWriter
+    from twostage.corpus.layout import recognise
+    from twostage.corpus.reader import read_corpus
+    from twostage.demo import corpus_and_bert as demo
+    from twostage.encoder import encoder
+    from twostage.extraction import job as extraction
 
     # What is no corpus is said first; the model's folder is checked before the corpus is read, and that before any model work.
     corpus_path, model = demo.resolve(asked.corpus, asked.model, asked.cache_dir)
@@ -112,7 +114,7 @@ def main(argv=None) -> int:
 
 def verify(path: Path) -> int:
     """Print what is wrong with a cache, or that nothing is."""
-    from twostage.feature_cache import verify_cache
+    from twostage.cache.reader import verify_cache
 
     faults = verify_cache(path)
     print("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: whole, every digest matches")

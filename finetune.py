@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twostage import cli
 from twostage.errors import BadInput
-from twostage.finetune_runs import corpus_digest, jobs_of, open_run, something_to_resume
+from twostage.finetuning.jobs import corpus_digest, jobs_of, open_run, something_to_resume
 from twostage.progress import say
 
 EXAMPLES = """examples:
@@ -101,8 +101,8 @@ def main(argv=None) -> int:
     check_writable(args.runs_dir)
 
     # 1. The corpus, and the model that it is to be trained with: all that can be wrong shows before any work.
-    from twostage import demo
-    from twostage.corpus import read_corpus
+    from twostage.corpus.reader import read_corpus
+    from twostage.demo import corpus_and_bert as demo
 
     path, model = demo.resolve(args.corpus, args.model, args.cache_dir)
     corpus = read_corpus(path, per_class=args.per_class, encoding=args.encoding, on_undecodable=args.on_undecodable)
@@ -110,8 +110,8 @@ def main(argv=None) -> int:
         say(line)
     check_splits(corpus, path)
 
-    from twostage.encoder import encoder_settings, find_model, load_tokenizer, resolve_device, resolve_dtype
-    from twostage.tokens import Tokens
+    from twostage.encoder.encoder import encoder_settings, find_model, load_tokenizer, resolve_device, resolve_dtype
+    from twostage.encoder.tokenizer import Tokens
 
     folder = find_model(model)
     device = resolve_device(args.device)
@@ -126,8 +126,8 @@ def main(argv=None) -> int:
     # 2. Every document tokenized, once for all runs and epochs.
     import numpy as np
 
-    from twostage.identity import SPLITS
-    from twostage.token_rows import tokenize
+    from twostage.cache.identity import SPLITS
+    from twostage.finetuning.dataset import tokenize
 
     tokens = Tokens(tokenizer, args.max_length, args.truncation)
     rows = {
@@ -136,10 +136,10 @@ def main(argv=None) -> int:
     }
 
     # 3. One run a recipe: BERT from its files, a fresh classifier, all epochs, then test once at the best of them.
-    from twostage.compare import comparison_lines
-    from twostage.finetune_one import Setting, train_job
-    from twostage.report import write_report
-    from twostage.tables import accuracy_table
+    from twostage.finetuning.run import Setting, train_job
+    from twostage.report.build import write_report
+    from twostage.report.tables import accuracy_table
+    from twostage.runs.comparison import comparison_lines
 
     setting = Setting(args, corpus, path, folder, tokenizer, rows, encoder, device, dtype)
     settings = {
@@ -177,7 +177,7 @@ def check_writable(runs_dir: Path) -> None:
 
 def check_splits(corpus, path) -> None:
     """BadInput for an empty split or a train with one class; classes that train lacks are said."""
-    from twostage.identity import SPLITS
+    from twostage.cache.identity import SPLITS
 
     for number, name in enumerate(SPLITS):
         if not (corpus.split == number).any():

@@ -113,12 +113,15 @@ def main(argv=None) -> int:
         )
 
     # 1. All vectors into memory, once.
-    from twostage import ceiling as ceiling_of
-    from twostage import head_data, head_runs, learning_curve, sweep, sweep_table, tables
-    from twostage.encoder import resolve_device
-    from twostage.feature_cache import find_cache
+    from twostage.cache.reader import find_cache
+    from twostage.encoder.encoder import resolve_device
+    from twostage.heads import ceiling as ceiling_of
+    from twostage.heads import data as head_data
+    from twostage.heads import learning_curve, sweep, sweep_table
+    from twostage.heads import training as head_runs
     from twostage.progress import say
-    from twostage.runs import add_to_run
+    from twostage.report import tables
+    from twostage.runs.folder import add_to_run
 
     data = head_data.load(args.cache or find_cache(args.cache_dir), resolve_device(args.device))
     head_data.say_batches(data, args.batch_size or [64])
@@ -188,7 +191,7 @@ def chosen_recipes(args) -> list:
 
 def grid(args):
     """The sweep's grid: its defaults, narrowed or widened by the lists given."""
-    from twostage.sweep import Grid
+    from twostage.heads.sweep import Grid
 
     given = {"heads": args.head, "lrs": args.lr, "weight_decays": args.weight_decay, "batch_sizes": args.batch_size}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
@@ -197,7 +200,7 @@ def grid(args):
 
 def jobs(args, recipes) -> list:
     """The runs to do, with the settings that the user changed."""
-    from twostage.head_runs import EPOCHS, Job, recipe_job
+    from twostage.heads.training import EPOCHS, Job, recipe_job
 
     sizes = list(dict.fromkeys(args.batch_size or [64]))
     decays = list(dict.fromkeys(args.weight_decay or [0.0]))

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 OURS = """
 import sys, time
 start = time.perf_counter()
-from twostage.feature_cache import open_cache
+from twostage.cache.reader import open_cache
 began = time.perf_counter()
 with open_cache(sys.argv[1]) as cache:
     opened = time.perf_counter()
@@ -47,9 +47,9 @@ print(opened - began, fresh - opened, time.perf_counter() - fresh)
 
 def write_cache(folder: Path, documents: int, width: int) -> Path:
     """A finished cache of random vectors."""
-    from twostage.cache_format import PAGE_ROWS
-    from twostage.cache_writer import CacheWriter
-    from twostage.identity import Identity
+    from twostage.cache.format import PAGE_ROWS
+    from twostage.cache.identity import Identity
+    from twostage.cache.writer import CacheWriter
 
     rng = np.random.default_rng(0)
     encoder = {name: name[0] * 64 for name in ("weights", "config", "tokenizer")}

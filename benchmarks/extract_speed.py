@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import extract
-from twostage.encoder import Encoder, load_bert, load_tokenizer, read_config, resolve_dtype
+from twostage.encoder.encoder import Encoder, load_bert, load_tokenizer, read_config, resolve_dtype
 
 CASES = {  # model, mean tokens, spread of their logarithm, documents on a CPU, on a GPU
     "minilm-articles": ("minilm", 480, 0.5, 96, 20000),
@@ -150,7 +150,7 @@ def measure(case: str, args, place: Path) -> None:
     tokenizer = load_tokenizer(folder)
     many = args.documents or (on_gpu if gpu else on_cpu)
     if args.corpus:
-        from twostage.corpus import read_corpus
+        from twostage.corpus.reader import read_corpus
 
         corpus = read_corpus(args.corpus, on_undecodable="replace")
         texts = corpus.texts(np.linspace(0, len(corpus) - 1, min(many, len(corpus))).astype(int))

@@ -47,7 +47,7 @@ def model_of(args):
 
 
 def rows_of(args):
-    from twostage.token_rows import TokenRows
+    from twostage.finetuning.dataset import TokenRows
 
     rng = np.random.default_rng(0)
     n = args.batch_size * args.steps
@@ -58,7 +58,7 @@ def rows_of(args):
 
 def plain_loop(args, device) -> list[float]:
     """What one writes first: float32, every batch padded to the maximum length, in the order of the corpus."""
-    from twostage.heads import build_head
+    from twostage.models.head import build_head
 
     bert, head, rows = model_of(args).to(device).train(), build_head("1C", args.hidden, 14).to(device), rows_of(args)
     optimizer = torch.optim.Adam([{"params": bert.parameters(), "lr": 1e-5}, {"params": head.parameters(), "lr": 1e-4}])
@@ -83,12 +83,12 @@ def ours(args, device, changes: dict) -> list[float]:
     """FineTuner as finetune.py uses it, timed step by step."""
     from transformers import TrainerCallback
 
-    from twostage.classifier import join
-    from twostage.encoder import resolve_dtype
-    from twostage.finetune_parts import Plan
-    from twostage.finetuning import FineTuner
-    from twostage.heads import build_head
-    from twostage.runs import create_run
+    from twostage.encoder.encoder import resolve_dtype
+    from twostage.finetuning.parts import Plan
+    from twostage.finetuning.trainer import FineTuner
+    from twostage.models.classifier import join
+    from twostage.models.head import build_head
+    from twostage.runs.folder import create_run
 
     seconds = []
 
@@ -125,8 +125,8 @@ class Silent:
 
 def head_alone(args, device) -> list[float]:
     """The classifier of 1C3 on vectors that are already there."""
-    from twostage.headbank import HeadBank, Trial
-    from twostage.shuffle import epoch_order
+    from twostage.heads.bank import HeadBank, Trial
+    from twostage.runs.shuffle import epoch_order
 
     n = args.batch_size * args.steps
     X, y = torch.randn(n, args.hidden, device=device), torch.arange(n, device=device) % 14

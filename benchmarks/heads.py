@@ -19,9 +19,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from twostage.headbank import HeadBank, Trial
-from twostage.heads import build_head
-from twostage.shuffle import epoch_order
+from twostage.heads.bank import HeadBank, Trial
+from twostage.models.head import build_head
+from twostage.runs.shuffle import epoch_order
 
 
 def dataloader_loop(X, y, head: str, trial: Trial, epochs: int) -> nn.Module:

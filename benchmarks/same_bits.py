@@ -17,9 +17,9 @@ from transformers import BertConfig, BertModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from twostage.batches import equal_length_groups
-from twostage.forward import FoldedBert
-from twostage.spans import GroupedSpan
+from twostage.encoder.attention import GroupedSpan
+from twostage.encoder.batching import equal_length_groups
+from twostage.encoder.forward import FoldedBert
 
 SHAPES = (
     (32, 2),

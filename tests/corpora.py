@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from twostage.corpus import read_corpus
+from twostage.corpus.reader import read_corpus
+from twostage.corpus.splits import SPLITS
 from twostage.errors import BadInput
-from twostage.splits import SPLITS
 
 WORDS = ("甲乙丙丁", "天地玄黄", "宇宙洪荒", "日月盈昃", "寒来暑往")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.cache_writer import CacheWriter
-from twostage.identity import Identity
+from twostage.cache.identity import Identity
+from twostage.cache.writer import CacheWriter
 from twostage.recipes import THUCNEWS_CLASSES
 
 ENCODER = {

@@ -8,7 +8,7 @@ from tests.conftest import expect_refusal, make_bert, make_texts, run_script
 from tests.trained_run import extract_cache, train
 from twostage.errors import BadInput
 from twostage.export import export
-from twostage.trained import load_run
+from twostage.models.saved import load_run
 
 TEXTS = [text for text, _ in make_texts(3, 4, seed=9, length=(1, 60))]  # some longer than the 24 tokens of training
 
@@ -48,7 +48,7 @@ def test_transformers_own_pipeline_gives_the_probabilities_of_predict(tmp_path, 
 def test_what_no_native_class_can_hold_loads_through_our_class(tmp_path, tiny_tree, tiny_bert, capsys, pooling, head):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    import twostage.classifier  # noqa: F401 (makes the class known)
+    import twostage.models.classifier  # noqa: F401 (makes the class known)
 
     run = head_run(tmp_path, tiny_tree, tiny_bert, capsys, pooling, head)
     _, before = by_predict(run)

@@ -9,10 +9,11 @@ import pytest
 
 from tests.conftest import ROOT, expect_refusal, make_bert, run_script
 from tests.trained_run import extract_cache, train
-from twostage import predict, runs
+from twostage import predict
+from twostage.cache.reader import open_cache
 from twostage.errors import BadInput
-from twostage.feature_cache import open_cache
-from twostage.trained import load_run
+from twostage.models.saved import load_run
+from twostage.runs import folder as runs
 
 NEWS = ["球赛与门票", "股市上涨了", "x" * 200]
 

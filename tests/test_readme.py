@@ -27,6 +27,8 @@ def commands():
 
 @pytest.mark.parametrize(("module", "words"), sorted(set(commands())))
 def test_a_command_shown_in_a_page_is_taken_by_its_script(module, words):
+    if module == "twostage.report":
+        module = "twostage.report.__main__"
     options = importlib.import_module(module).build_parser().parse_args(shlex.split(words))
     assert vars(options)
 

@@ -2,7 +2,7 @@
 
 A 1-layer head on [CLS] or the pooler's output becomes BertForSequenceClassification, so that
 pipeline("text-classification", model="runs/1C3/model") needs no code of ours. Other heads are loaded after
-`import twostage.classifier`, through AutoModelForSequenceClassification.
+`import twostage.models.classifier`, through AutoModelForSequenceClassification.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twostage import cli
 from twostage.errors import BadInput
-from twostage.runs import read_run
+from twostage.runs.folder import read_run
 
 EXAMPLES = """examples:
   python -m twostage.export runs/1C3
@@ -74,14 +74,14 @@ def export(run: Path, out: Path | None = None, model: str | None = None) -> Path
 
 
 def write_head_run(run: Path, folder: Path, model: str | None) -> None:
-    from twostage.heads import load_head
-    from twostage.trained import encoder_folder
+    from twostage.models.head import load_head
+    from twostage.models.saved import encoder_folder
 
     head, config = load_head(run / "head")
     encoder = encoder_folder(run, config, model)
 
-    from twostage.classifier import save_classifier
-    from twostage.encoder import load_bert, load_tokenizer
+    from twostage.encoder.encoder import load_bert, load_tokenizer
+    from twostage.models.classifier import save_classifier
 
     settings = config["encoder"]
     extra = {name: settings[name] for name in ("pooling", "max_length", "truncation")}

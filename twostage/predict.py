@@ -60,7 +60,7 @@ def main(argv=None) -> int:
         raise BadInput("give texts or --file, not both")
     lines, total = source_of(args)
 
-    from twostage.trained import load_run
+    from twostage.models.saved import load_run
 
     trained = load_run(args.run, model=args.model, device=args.device, dtype=args.dtype)
     empty = done = 0

@@ -1,6 +1,8 @@
 """Take one safety net away from the cache, to show that the harness notices. The product has no such switch."""
 
-from twostage import cache_bytes, cache_facts, cache_writer
+from twostage.cache import columns as cache_facts
+from twostage.cache import pages as cache_bytes
+from twostage.cache import writer as cache_writer
 
 from .stage import Stage
 

@@ -5,10 +5,10 @@ import random
 import resource
 import shutil
 
-from twostage.cache_format import PAGE_ROWS
-from twostage.cache_writer import CacheWriter
+from twostage.cache.format import PAGE_ROWS
+from twostage.cache.validation import open_safely
+from twostage.cache.writer import CacheWriter
 from twostage.errors import BadInput
-from twostage.safe_open import open_safely
 
 from .stage import WINDOW, N, Stage, extract, in_child, make_identity, make_vectors, token_counts
 from .table import Row

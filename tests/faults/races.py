@@ -5,7 +5,7 @@ import random
 import signal
 import time
 
-from twostage.cache_lock import release_lock, take_lock
+from twostage.cache.lock import release_lock, take_lock
 from twostage.errors import BadInput
 
 from .stage import Stage, extract

@@ -25,12 +25,12 @@ def main() -> int:
     parser.add_argument("--window-seconds", type=float, help="commit this often (default: as extract.py does)")
     asked, further = parser.parse_known_args()
     import extract  # noqa: F401 all imports before all forks: each attempt then starts at once
-    import twostage.encoder
-    import twostage.extraction  # noqa: F401
-    import twostage.pipeline
+    import twostage.encoder.encoder
+    import twostage.extraction.job  # noqa: F401
+    import twostage.extraction.pipeline
 
     if asked.window_seconds:
-        twostage.pipeline.WINDOW_SECONDS = asked.window_seconds
+        twostage.extraction.pipeline.WINDOW_SECONDS = asked.window_seconds
     folder = Path(tempfile.mkdtemp(prefix="twostage-kills-"))
     try:
         return torture([asked.corpus, "--model", asked.model, *further], folder, asked.kills, asked.within)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage import cache_structure, cache_writer
-from twostage.cache_writer import CacheWriter
+from twostage.cache import structure as cache_structure
+from twostage.cache import writer as cache_writer
+from twostage.cache.identity import Identity
+from twostage.cache.reader import open_cache
+from twostage.cache.writer import CacheWriter
 from twostage.errors import BadInput
-from twostage.feature_cache import open_cache
-from twostage.identity import Identity
 
 OFF, COUNT, KILL, TORN, SHORT, FAIL, FAIL_ON = range(7)
 N, D, WINDOW = 337, 8, 128  # three windows of whole pages, the last one short

@@ -1,0 +1,226 @@
+"""The forward itself: where documents lie in a batch, what happens when memory runs out, and what a GPU must give."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.conftest import make_bert
+from twostage.encoder.attention import EqualSpan, PaddedSpan
+from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
+from twostage.encoder.encoder import Encoder, load_bert, resolve_device, resolve_dtype
+from twostage.encoder.forward import FEWEST_ROWS, FoldedBert
+from twostage.encoder.lanes import Lanes
+from twostage.errors import BadInput
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+def some_ids(lengths, seed=0, high=100):
+    rng = np.random.default_rng(seed)
+    return [np.concatenate([[2], rng.integers(5, high, t - 2), [3]]).astype(np.int32) for t in lengths]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_documents_of_different_lengths_in_one_matrix_give_what_they_give_alone(tiny_bert, pooling):
+    bert = FoldedBert(load_bert(tiny_bert, pooler=True), pooling)
+    ids = some_ids([3, 17, 40, 17])
+    together = bert(torch.from_numpy(np.concatenate(ids)), PaddedSpan(torch.tensor([3, 17, 40, 17]), 40, "cpu"))
+    for one, vector in zip(ids, together, strict=True):
+        torch.testing.assert_close(bert(torch.from_numpy(one), EqualSpan(1, len(one)))[0], vector, atol=2e-6, rtol=0)
+
+
+@pytest.fixture
+def product_rows(monkeypatch):
+    """The rows of each matrix product with weights, as they happen."""
+    rows, linear, addmm, bmm = [], F.linear, torch.addmm, torch.bmm
+    monkeypatch.setattr(F, "linear", lambda x, w, b: rows.append(len(x)) or linear(x, w, b))
+    monkeypatch.setattr(torch, "addmm", lambda b, x, w, **out: rows.append(len(x)) or addmm(b, x, w, **out))
+    monkeypatch.setattr(torch, "bmm", lambda x, w: rows.append(x.shape[1]) or bmm(x, w))
+    return rows
+
+
+def test_the_last_layer_computes_nothing_but_attention_for_other_tokens_than_cls(tiny_bert, product_rows):
+    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([30] * 20))), EqualSpan(20, 30))
+    # qkv, output, up, down of the first layer; of the last query, probes, values, output, up, down
+    assert product_rows == [600] * 4 + [20] * 6
+
+
+def test_no_product_has_fewer_than_sixteen_rows(tiny_bert, product_rows):
+    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(some_ids([3])[0]), EqualSpan(1, 3))
+    assert set(product_rows) == {FEWEST_ROWS} == {16}
+
+
+def test_with_keys_and_values_or_without_attention_of_cls_is_the_same(tiny_bert):
+    lean, full = (FoldedBert(load_bert(tiny_bert), "cls") for _ in range(2))
+    full.attention_without_keys = full.attention_of_first  # what a GPU computes
+    ids, span = torch.from_numpy(np.concatenate(some_ids([30] * 20))), EqualSpan(20, 30)
+    torch.testing.assert_close(lean(ids, span), full(ids, span), atol=2e-6, rtol=0)
+
+
+def test_large_biases_move_into_the_norms_without_changing_a_vector(tiny_bert):
+    model = load_bert(tiny_bert)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.normal_()
+    ids = torch.from_numpy(np.concatenate(some_ids([30] * 20)))
+    wanted = model(ids.view(20, 30).long()).last_hidden_state
+    for pooling, rows in (("cls", wanted[:, 0]), ("mean", wanted.mean(1))):
+        torch.testing.assert_close(FoldedBert(model, pooling)(ids, EqualSpan(20, 30)), rows, atol=5e-6, rtol=0)
+
+
+def test_batches_hold_each_document_once_within_the_budget():
+    lengths = np.random.default_rng(0).integers(3, 40, 500)
+    for arrange, cost in ((packed_batches, np.sum), (sorted_batches, lambda part: len(part) * part.max())):
+        batches = arrange(lengths, 200)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+        assert all(cost(lengths[batch]) <= 200 for batch in batches)
+        assert [len(batch) for batch in arrange(lengths[:5], 1)] == [1] * 5
+        assert arrange(np.zeros(0, int), 10) == []
+    assert equal_length_groups([9, 9, 4, 3, 3, 3]) == [(2, 9), (1, 4), (3, 3)]
+
+
+class Cramped:
+    """A FoldedBert on a machine that has memory for `most` tokens at a time."""
+
+    def __init__(self, bert, most):
+        self.bert, self.most, self.on_gpu, self.width = bert, most, bert.on_gpu, bert.width
+        self.device, self.dtype, self.heads = bert.device, bert.dtype, bert.heads
+
+    def __call__(self, ids, span):
+        if len(ids) > self.most:
+            if self.on_gpu:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried"
+            )
+        return self.bert(ids, span)
+
+
+def test_when_memory_runs_out_batches_shrink_and_the_vectors_stay(tiny_bert, capsys):
+    bert, ids = FoldedBert(load_bert(tiny_bert), "cls"), some_ids([20] * 50 + [33] * 9)
+    with Lanes(bert, 1000) as lanes, Lanes(Cramped(bert, 140), 1000) as cramped:
+        wanted, got = lanes.encode(ids), cramped.encode(ids)
+        assert cramped.tokens_per_batch <= 140
+    assert wanted.tobytes() == got.tobytes()
+    assert "memory ran out: batches of" in capsys.readouterr().err
+
+
+def test_when_a_single_document_does_not_fit_the_message_says_so(tiny_bert):
+    bert = FoldedBert(load_bert(tiny_bert), "cls")
+    with Lanes(Cramped(bert, 30), 1000) as lanes, pytest.raises(BadInput, match="single document of 33 tokens"):
+        lanes.encode(some_ids([20] * 5 + [33]))
+
+
+def test_an_error_of_the_forward_reaches_the_caller(tiny_bert):
+    with Lanes(FoldedBert(load_bert(tiny_bert), "cls")) as lanes, pytest.raises(IndexError):
+        lanes.encode([np.array([2, 10**6, 3], np.int32)])
+
+
+def test_half_precision_stays_close_and_comes_back_in_float32(tiny_bert):
+    exact, half = (Encoder(tiny_bert, max_length=64, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    texts = ["的一是了我不", "人在他有" * 20]
+    wanted, got = exact.encode(texts)[0], half.encode(texts)[0]
+    exact.close()
+    half.close()
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - wanted).max() < 0.1
+
+
+def test_devices_and_dtypes_resolve_to_what_is_here():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_dtype("float16", "cpu") == "float16"
+    for name in ("gpu", "cuda:99", "meta"):
+        with pytest.raises(BadInput, match=f"--device {name}"):
+            resolve_device(name)
+
+
+class Event:
+    """torch.cuda.Event where nothing is asynchronous."""
+
+    def record(self): ...
+
+    def synchronize(self): ...
+
+
+def varlen_on_cpu(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, causal=False, scale=None, *_, **__):
+    """torch's variable-length attention, which has no CPU kernel, by its contract: one document after another."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert (int(cu_seq_q.diff().max()), int(cu_seq_k.diff().max())) == (max_q, max_k)
+    pieces = zip(*(part.tensor_split(ends[1:-1].long()) for part, ends in (
+        (query, cu_seq_q), (key, cu_seq_k), (value, cu_seq_k))), strict=True)  # fmt: skip
+    attended = [
+        F.scaled_dot_product_attention(*(part.transpose(0, 1) for part in qkv), scale=scale).transpose(0, 1)
+        for qkv in pieces
+    ]
+    return torch.cat(attended), query.new_empty(0), query.new_empty(0)
+
+
+@pytest.fixture(scope="module")
+def varlen_kernel():
+    from torch.nn.attention import varlen
+
+    varlen._varlen_attn.register_kernel("cpu")(varlen_on_cpu)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch, varlen_kernel):
+    """A FoldedBert that takes the way of a GPU, on the CPU: batches, spans, hand-over and recovery are those of a GPU."""
+    for name, stand_in in (("Event", Event), ("device", lambda _: contextlib.nullcontext()), ("empty_cache", int)):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **more: empty(*size, **more))
+
+    def build(model, pooling):
+        bert = FoldedBert(model, pooling)
+        bert.on_gpu = True
+        return bert
+
+    return build
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_the_way_of_a_gpu_gives_the_same_vectors(as_on_a_gpu, tiny_bert, pooling, packed):
+    model, ids = load_bert(tiny_bert, pooler=True), some_ids([20] * 50 + [33] * 9 + list(range(3, 60)))
+    with Lanes(FoldedBert(model, pooling)) as plain, Lanes(as_on_a_gpu(model, pooling), 400) as lanes:
+        lanes.varlen = packed
+        np.testing.assert_allclose(lanes.encode(ids), plain.encode(ids), atol=3e-6)
+
+
+def test_when_a_gpu_runs_out_of_memory_batches_shrink_and_nothing_is_lost(as_on_a_gpu, tiny_bert, capsys):
+    model, ids = load_bert(tiny_bert), some_ids([20] * 50 + [33] * 9)
+    with Lanes(FoldedBert(model, "cls")) as plain, Lanes(Cramped(as_on_a_gpu(model, "cls"), 140), 1000) as cramped:
+        np.testing.assert_allclose(cramped.encode(ids), plain.encode(ids), atol=3e-6)
+        assert cramped.tokens_per_batch <= 140
+    assert "memory ran out: batches of" in capsys.readouterr().err
+
+
+@needs_gpu
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_gpu_gives_the_vectors_of_bertmodel_within_its_precision(tmp_path, pooling, dtype):
+    folder = make_bert(tmp_path / "bert", hidden=128, heads=2)
+    texts = ["的一是了我不人在"[:n] * 10 for n in range(1, 8)] * 5
+    gpu = Encoder(folder, max_length=100, pooling=pooling, device="cuda", dtype=dtype, tokens_per_batch=500)
+    cpu = Encoder(folder, max_length=100, pooling=pooling, device="cpu", dtype="float32")
+    got, wanted = gpu.encode(texts)[0], cpu.encode(texts)[0]
+    gpu.close()
+    cpu.close()
+    assert np.abs(got - wanted).max() < {"bfloat16": 0.1, "float16": 0.02, "float32": 1e-4}[dtype]
+
+
+@needs_gpu
+def test_packed_and_padded_attention_agree_on_a_gpu(tmp_path):
+    folder = make_bert(tmp_path / "bert", hidden=128, heads=2)
+    encoder = Encoder(folder, max_length=100, device="cuda", dtype="bfloat16")
+    ids = some_ids([3, 17, 40, 17, 99], high=60)
+    packed = encoder.lanes.encode(ids)
+    encoder.lanes.varlen = False
+    assert np.abs(packed - encoder.lanes.encode(ids)).max() < 0.1
+    encoder.close()

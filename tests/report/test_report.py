@@ -1,0 +1,348 @@
+import csv
+import hashlib
+import html
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, expect_refusal, run_script
+from twostage.cache.identity import Identity
+from twostage.cache.reader import write_facts
+from twostage.cache.writer import CacheWriter
+from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.report.build import write_report
+from twostage.runs import folder as runs
+from twostage.runs.results_csv import COLUMNS
+
+ENCODER = {
+    "weights": "a" * 64, "config": "b" * 64, "tokenizer": "c" * 64, "max_length": 32, "truncation": "head",
+    "pooling": "cls", "compute_dtype": "float32", "format": 1,
+}  # fmt: skip
+THREE = ["体育", "科技", "财经"]
+
+
+def texts_for(names, each=20):
+    return [f"第{i}条{names[i % len(names)]}消息" for i in range(each * len(names))]
+
+
+def digests(texts):
+    return np.array([list(hashlib.sha256(text.encode()).digest()) for text in texts], np.uint8)
+
+
+def make_run(
+    folder, name, *, names=THREE, wrong=2, seconds=1.0, texts=None, epochs=(0.5, 0.8, 0.7), trials=None, **settings
+):
+    """A complete run whose first `wrong` test documents are taken, surely, for the next class."""
+    texts = texts or texts_for(names)
+    label = np.arange(len(texts)) % len(names)
+    probabilities = np.full((len(texts), len(names)), 0.1 / len(names), np.float32)
+    for i, true in enumerate(label):
+        probabilities[i, (true + (i < wrong)) % len(names)] = 0.9 + (i < wrong) * 0.001 * (wrong - i)
+    defaults = {"recipe": None, "head": "1C", "encoder_lr": None, "head_lr": 1e-2, "seed": 0, "batch_size": 64}
+    sizes = {"n_train": 80, "n_val": 10, "n_test": len(texts), "steps": 12}
+    record = {"label_names": names, "encoder": ENCODER, **defaults, **sizes, **settings}
+    run = runs.create_run(folder, name, record)
+    runs.save_predictions(run.path, digests(texts), label, probabilities)
+    found = [
+        {"epoch": i, "train_loss": 1 - a, "val_accuracy": a, "val_macro_f1": a, "seconds": 0.1}
+        for i, a in enumerate(epochs, 1)
+    ]
+    results = {
+        "epochs": found,
+        "best_epoch": runs.best_epoch(found),
+        "wall_seconds": seconds,
+        "peak_memory_bytes": 10**9,
+    }
+    if trials:
+        results |= {"trials": trials, "trial": 0}
+    run.finish(**results, **runs.score_test(label, probabilities.argmax(1), names))
+    return run.path
+
+
+def make_corpus(folder, names=THREE, extra=()):
+    """A tree with the test documents of make_run, and its cache. `extra`: (text, class number, split number) beside them."""
+    texts = texts_for(names)
+    rows = [(text, i % len(names), 2) for i, text in enumerate(texts)] + list(extra)
+    sources = [f"{names[label]}/{i}.txt" for i, (_, label, _) in enumerate(rows)]
+    for (text, _, _), source in zip(rows, sources, strict=True):
+        path = folder / "corpus" / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    n = len(rows)
+    identity = Identity(
+        ENCODER, "float16", 2, names, digests([text for text, _, _ in rows]), np.array([label for _, label, _ in rows]),
+        np.array([split for *_, split in rows], np.uint8), sources,
+    )  # fmt: skip
+    cache = folder / "cache" / f"corpus-bert-{identity.fingerprint[:8]}.h5"
+    cache.parent.mkdir()
+    with CacheWriter(cache, identity) as writer:
+        writer.commit(0, np.zeros((n, 2), np.float32), np.full(n, 9, np.int32), np.arange(n) % 2 == 0)
+        writer.publish()
+    write_facts(cache, {"corpus": str(folder / "corpus"), "encoding": "utf-8-sig", "seconds": {"total": 42.0}})
+    return {"fingerprint": identity.fingerprint, "cache": {"path": str(cache)}}
+
+
+def report(folder):
+    """The page's text as a reader sees it, tags taken out."""
+    page = write_report(folder).read_text(encoding="utf-8")
+    visible = re.sub(r"<style>.*?</style>|<figure class=.narrow.>.*?</figure>", "", page, flags=re.DOTALL)
+    return page, html.unescape(" ".join(re.sub(r"<[^>]*>", " ", visible).split()))
+
+
+def read_csv(folder):
+    with open(folder / "results.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_sections_stand_in_the_promised_order(tmp_path):
+    known = make_corpus(tmp_path)
+    trials = [
+        {"index": i, "head": "1C", "head_lr": lr, "seed": seed, "epochs": [{"epoch": 1, "val_accuracy": 0.9 - i / 50}], "best_epoch": 1}
+        for i, (lr, seed) in enumerate([(1e-2, 0), (1e-2, 1), (1e-5, 0), (1e-5, 1)])
+    ]  # fmt: skip
+    make_run(tmp_path / "runs", "1C3", recipe="1C3", head_lr=1e-4, **known)
+    make_run(tmp_path / "runs", "sweep", trials=trials, epochs=(0.9,), **known)
+    make_run(tmp_path / "runs", "B4C3", recipe="B4C3", encoder_lr=1e-5, wrong=0, seconds=60, epochs=(0.99,), **known)
+    _, seen = report(tmp_path / "runs")
+    order = [
+        "A frozen BERT with a 1-layer head at 1e-2 reaches 0.967", "The seven recipes by epoch", "Accuracy by epoch",
+        "Learning rate of the head", "Cost against accuracy", "Frozen against fine-tuned", "Each class", "Confusion matrix",
+        "Mistakes", "The data", "All runs",
+    ]  # fmt: skip
+    places = [seen.find(title) for title in order]
+    assert -1 not in places and places == sorted(places)
+    assert "fine-tuning adds 3.3 points for 60 s" in seen
+
+
+def test_names_and_texts_are_shown_and_never_run(tmp_path):
+    names = ["<script>alert(1)</script>", 'a"onload="x', "财经 & <b>"]
+    texts = [text + "<img src=x onerror=alert(2)>" for text in texts_for(names)]
+    make_run(tmp_path, "<i>run", names=names, texts=texts, recipe="1C3")
+    page, seen = report(tmp_path)
+    assert "<script" not in page and "<img" not in page and "<b>财经" not in page and "<i>run" not in page
+    assert not re.search(r"<[^>]*\sonload=", page)
+    for name in names:
+        assert name in seen
+    assert "<i>run" in seen
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path):
+    make_run(tmp_path, "1C3", recipe="1C3")
+    page, _ = report(tmp_path)
+    assert not re.search(r"(src|href)\s*=|url\(|@import|https?:", page)
+
+
+def test_published_figures_stand_beside_the_14_thucnews_classes_only(tmp_path):
+    make_run(tmp_path / "three", "1C3", recipe="1C3")
+    make_run(tmp_path / "14", "1C3", recipe="1C3", names=list(THUCNEWS_CLASSES))
+    make_run(tmp_path / "other", "1C3", recipe="1C3", names=[*THUCNEWS_CLASSES[:13], "国际"])
+    assert "0.703" in report(tmp_path / "14")[1] and "1/64" in report(tmp_path / "14")[1]
+    for other in ("three", "other"):
+        seen = report(tmp_path / other)[1]
+        assert "0.703" not in seen and "1/64" not in seen and "20.58" not in seen
+
+
+def test_the_seven_columns_hold_the_newest_run_of_each_recipe_and_say_scaled_names(tmp_path):
+    names = list(THUCNEWS_CLASSES)
+    make_run(tmp_path, "1C3", recipe="1C3", names=names, epochs=(0.111,))
+    make_run(tmp_path, "1C3", recipe="1C3", names=names, epochs=(0.222,))
+    make_run(tmp_path, "1C4-x100", recipe="1C4-x100", lr_scale=100, head_lr=1e-3, names=names, epochs=(0.333,))
+    page, seen = report(tmp_path)
+    table = re.search(r'<table class="recipes.*?</table>', page, re.DOTALL)[0]
+    assert "0.222" in table and "0.111" not in table and "1C4-x100" in table and "1C3-2" in table
+    for recipe in RECIPES:
+        assert recipe in table  # those not run keep their place
+    assert "1C3" in seen[seen.find("All runs") :]
+
+
+def test_runs_on_different_test_sets_are_never_in_one_table(tmp_path):
+    make_run(tmp_path, "1C3", recipe="1C3", epochs=(0.111,))
+    make_run(tmp_path, "1C4", recipe="1C4", texts=[f"别的{i}" for i in range(30)], epochs=(0.222,))
+    page, seen = report(tmp_path)
+    tables = re.findall(r'<table class="recipes.*?</table>', page, re.DOTALL)
+    assert len(tables) == 2
+    assert sorted(("0.111" in t, "0.222" in t) for t in tables) == [(False, True), (True, False)]
+    assert "2 test sets" in seen
+
+
+def test_what_differs_between_columns_of_one_test_set_is_said(tmp_path):
+    make_run(tmp_path, "1C3", recipe="1C3")
+    make_run(tmp_path, "B4C3", recipe="B4C3", encoder_lr=1e-5, encoder={**ENCODER, "max_length": 16})
+    table = re.search(r'<table class="recipes.*?</table>', report(tmp_path)[0], re.DOTALL)[0]
+    assert "32 tokens" in table and "16 tokens" in table
+
+
+DAMAGE = {
+    "half a file": lambda path: (path / "run.json").write_text('{"schema": 1, "sta'),
+    "not a record": lambda path: (path / "run.json").write_text("[]"),
+    "no results": lambda path: (path / "run.json").write_text('{"schema": 1, "status": "complete"}'),
+    "a matrix that does not fit": lambda path: change(path, confusion=[[1, 2], [3, 4]]),
+    "epochs of text": lambda path: change(path, epochs="many"),
+    "an accuracy beyond 1": lambda path: change(path, test_accuracy=7.0),
+    "a head that is a list": lambda path: change(path, head=["1C"]),
+    "names that are numbers": lambda path: change(path, label_names=[1, 2, 3]),
+    "bytes": lambda path: (path / "run.json").write_bytes(b"\xff\x00\xfe"),
+}
+
+
+def change(path, **keys):
+    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    (path / "run.json").write_text(json.dumps({**record, **keys}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_run_is_named_and_skipped(tmp_path, how):
+    make_run(tmp_path, "good", recipe="1C3")
+    DAMAGE[how](make_run(tmp_path, "bad", recipe="1C4"))
+    _, seen = report(tmp_path)
+    assert re.search(r"bad damaged, skipped: \S+", seen) and "A frozen BERT" in seen
+    assert [row["run"] for row in read_csv(tmp_path)] == ["good"] * 3
+
+
+def test_damaged_predictions_are_said_and_the_rest_is_shown(tmp_path):
+    path = make_run(tmp_path, "1C3", recipe="1C3")
+    (path / "predictions.npz").write_bytes(b"PK\x03\x04 broken")
+    _, seen = report(tmp_path)
+    assert "1C3/predictions.npz is missing or damaged" in seen and "Confusion matrix" in seen
+
+
+def test_runs_without_a_result_are_listed_as_what_they_are(tmp_path):
+    runs.create_run(tmp_path, "B4", {})
+    with pytest.raises(KeyboardInterrupt), runs.create_run(tmp_path, "B4C3", {}):
+        raise KeyboardInterrupt
+    with pytest.raises(RuntimeError), runs.create_run(tmp_path, "B4C4", {}):
+        raise RuntimeError("out of memory")
+    _, seen = report(tmp_path)
+    assert "No finished run yet" in seen
+    assert re.search(r"B4 [\d: -]+ running", seen) and re.search(r"B4C3 [\d: -]+ interrupted", seen)
+    assert "failed: out of memory" in seen
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 60])
+@pytest.mark.parametrize("epochs", [(0.0,), (1.0,), (0.0, 1.0), (0.9995, 1.0), tuple(i / 40 for i in range(40))])
+def test_charts_stand_at_the_ends_of_the_scale(tmp_path, wrong, epochs):
+    make_run(tmp_path, "1C3", recipe="1C3", wrong=wrong, epochs=epochs, seconds=0.0)
+    page, _ = report(tmp_path)
+    assert page.count("<svg") == 4 and "nan" not in page
+
+
+def test_an_empty_runs_folder_gives_a_page_too(tmp_path):
+    assert "No run yet" in report(tmp_path)[1]
+
+
+def test_confident_errors_come_first_with_text_and_source(tmp_path):
+    known = make_corpus(tmp_path)
+    make_run(tmp_path / "runs", "1C3", recipe="1C3", wrong=3, **known)
+    seen = report(tmp_path / "runs")[1]
+    shown = [seen.find(f"第{i}条") for i in range(4)]
+    assert -1 not in shown[:3] and shown[:3] == sorted(shown[:3]) and shown[3] == -1
+    assert "体育 taken for 科技 0.903" in seen and "体育/0.txt" in seen
+    assert "took 42 s, once" in seen  # what its vectors cost
+
+
+def test_a_changed_text_is_not_shown_and_that_is_said(tmp_path):
+    known = make_corpus(tmp_path)
+    make_run(tmp_path / "runs", "1C3", recipe="1C3", **known)
+    (tmp_path / "corpus" / "体育" / "0.txt").write_text("另一篇", encoding="utf-8")
+    seen = report(tmp_path / "runs")[1]
+    assert "1 of these documents changed or moved" in seen and "另一篇" not in seen and "第1条" in seen
+
+
+@pytest.mark.parametrize("gone", ["corpus", "cache"])
+def test_a_corpus_or_cache_that_moved_is_said(tmp_path, gone):
+    known = make_corpus(tmp_path)
+    make_run(tmp_path / "runs", "1C3", recipe="1C3", **known)
+    (tmp_path / gone).rename(tmp_path / "elsewhere")
+    seen = report(tmp_path / "runs")[1]
+    assert "is not there now" in seen and "体育 taken for 科技" in seen and "第0条" not in seen
+
+
+def test_the_audit_tells_of_copies_leaks_conflicts_and_truncation(tmp_path):
+    first = texts_for(THREE)[:3]
+    known = make_corpus(tmp_path, extra=[(first[0], 0, 0), (first[1], 2, 2), ("新", 0, 0), ("新", 0, 0)])
+    make_run(tmp_path / "runs", "1C3", recipe="1C3", wrong=1, **known)
+    seen = report(tmp_path / "runs")[1]
+    assert (
+        "3 duplicates" in seen
+        and "1 text in more than one split" in seen
+        and "1 text under more than one label" in seen
+    )
+    assert "32 documents truncated (50.0%)" in seen
+    assert "truncated 30 0.967" in seen and "whole 30 1.000" in seen
+
+
+def test_a_small_corpus_is_read_anew_where_there_is_no_cache(tmp_path):
+    make_corpus(tmp_path, extra=[(f"训练{i}", i % 3, 0) for i in range(9)])
+    about = {"path": str(tmp_path / "corpus"), "encoding": "utf-8-sig", "on_undecodable": "fail", "per_class": None}
+    make_run(tmp_path / "runs", "B4", recipe="B4", encoder_lr=1e-5, corpus=about, corpus_digest="d", wrong=60)
+    assert re.search(r"第\d+条.{2}消息 .{2}/\d+\.txt", report(tmp_path / "runs")[1])
+
+
+def test_results_csv_has_a_row_an_epoch_and_the_test_figures_at_the_chosen(tmp_path):
+    trials = [
+        {"index": i, "head": "1C", "head_lr": lr, "seed": 0, "epochs": [{"epoch": e, "val_accuracy": 0.5} for e in (1, 2)], "best_epoch": 1}
+        for i, lr in enumerate((1e-2, 1e-5))
+    ]  # fmt: skip
+    make_run(tmp_path, "1C3", recipe="1C3", head_lr=1e-4)
+    make_run(tmp_path, "sweep", trials=trials, epochs=(0.5, 0.5))
+    runs.create_run(tmp_path, "B4", {"recipe": "B4"})
+    write_report(tmp_path)
+    rows = sorted(read_csv(tmp_path), key=lambda row: row["run"] == "B4")
+    assert [(r["run"], r["trial"], r["epoch"]) for r in rows] == [
+        ("1C3", "", "1"), ("1C3", "", "2"), ("1C3", "", "3"),
+        ("sweep", "0", "1"), ("sweep", "0", "2"), ("sweep", "1", "1"), ("sweep", "1", "2"), ("B4", "", ""),
+    ]  # fmt: skip
+    assert [r["chosen"] for r in rows[:3]] == ["0", "1", "0"]
+    assert [bool(r["test_accuracy"]) for r in rows] == [False, True, False, True, False, False, False, False]
+    assert float(rows[1]["test_accuracy"]) == pytest.approx(58 / 60) and float(rows[5]["head_lr"]) == 1e-5
+
+
+def test_rewriting_from_the_same_folders_gives_the_same_page_and_leaves_nothing_else(tmp_path):
+    make_run(tmp_path, "1C3", recipe="1C3")
+    first = write_report(tmp_path).read_bytes()
+    assert write_report(tmp_path).read_bytes() == first
+    assert {p.name for p in tmp_path.iterdir()} == {"1C3", "report.html", "results.csv"}
+
+
+def test_the_optimum_alone_and_beside_heads_is_a_yardstick(tmp_path):
+    make_run(tmp_path, "ceiling", head_lr=None, epochs=(0.9,), wrong=0)
+    assert "1-layer head at its optimum" in report(tmp_path)[1]
+    curve = [
+        {"share": s, "n_train": n, "val_accuracy": [0.5, m], "mean": m, "deviation": 0.1}
+        for s, n, m in ((0.1, 8, 0.6), (1, 80, 0.7))
+    ]
+    make_run(tmp_path, "1C4", recipe="1C4", wrong=30, learning_curve=curve)
+    seen = report(tmp_path)[1]
+    assert "1-layer head at 1e-2 reaches 0.500" in seen and "50.0 points below" in seen
+    assert "from 8 to 80 documents, brought +10.0 points" in seen
+
+
+def test_markdown_prints_the_tables(tmp_path):
+    make_run(tmp_path, "1C3", recipe="1C3", names=["a|b", "*c*", "d"])
+    make_run(tmp_path, "B4", recipe="B4", names=["a|b", "*c*", "d"], encoder_lr=1e-5, wrong=0)
+    result = run_script("-m", "twostage.report", "--runs-dir", tmp_path, "--markdown")
+    assert result.returncode == 0, result.stderr
+    rows = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    assert any(re.match(r"\| 2 +\| \*\*0\.800\*\* \| ", row) for row in rows)
+    assert any(re.match(r"\| a\\\|b +\|", row) for row in rows)
+
+
+def test_the_report_imports_no_torch_and_no_plotting(tmp_path):
+    make_run(tmp_path, "1C3", recipe="1C3", **make_corpus(tmp_path / "of"))
+    code = f"import sys, twostage.report.build as r; r.write_report({str(tmp_path)!r}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"torch", "transformers", "matplotlib"}.isdisjoint(loaded.split())
+
+
+def test_a_runs_folder_that_does_not_exist_is_refused(tmp_path):
+    expect_refusal(run_script("-m", "twostage.report", "--runs-dir", tmp_path / "none"), "none", "not a folder")
+
+
+def test_every_column_of_results_csv_is_described():
+    described = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8").split("## results.csv")[1].split("## ")[0]
+    rows = [line.split("|")[1] for line in described.splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(COLUMNS)

@@ -1,0 +1,71 @@
+"""What reading a corpus yields: its documents, what was left out or odd, and how that is said."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from twostage.corpus.audit import Audit
+from twostage.corpus.decoding import shown
+from twostage.errors import BadInput
+
+FILES_NAMED = 10
+
+
+@dataclass
+class Undecodable:
+    """Documents that are not text in the encoding asked for; `files` maps each file to its first bad byte."""
+
+    documents: int = 0
+    files: dict[str, int] = field(default_factory=dict)
+
+    def add(self, file: str, offset: int) -> None:
+        self.documents += 1
+        self.files.setdefault(file, offset)
+
+    def refuse(self, encoding: str) -> None:
+        """Raise BadInput naming up to ten files with the offset of the first bad byte, and the two ways out."""
+        if not self.files:
+            return
+        named = [f"{shown(f)} (byte {offset:,})" for f, offset in list(self.files.items())[:FILES_NAMED]]
+        more = len(self.files) - len(named)
+        raise BadInput(
+            f"{len(self.files):,} file{'s are' if len(self.files) > 1 else ' is'} not {encoding}: {', '.join(named)}"
+            f"{f' and {more:,} more' if more else ''}; name the encoding (--encoding gb18030 is common for Chinese)"
+            f", or pass --on-undecodable skip or replace"
+        )
+
+
+@dataclass
+class Documents:
+    """The N documents that reading a corpus yields, in its order, and what it met on the way."""
+
+    records: np.ndarray  # (N,) RECORD
+    sources: list[str]
+    label: np.ndarray  # (N,) int32 into label_names
+    split: np.ndarray | None  # (N,) uint8 as the corpus has it, None where it has no splits
+    label_names: list[str]
+    empty: int
+    undecodable: Undecodable
+    notes: list[str] = field(default_factory=list)
+    places: tuple[np.ndarray, ...] | None = None  # of lines: (file, offset, length), each (N,)
+
+
+@dataclass
+class Findings:
+    """What reading a corpus brought to light, over all of it, before --per-class takes its part."""
+
+    empty: int
+    undecodable: Undecodable
+    replaced: bool  # undecodable documents: True kept with U+FFFD, False skipped
+    audit: Audit
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        said = list(self.notes)
+        if self.empty:
+            said.append(f"{self.empty:,} empty document{'s' * (self.empty > 1)} skipped")
+        if self.undecodable.documents:
+            n, what = self.undecodable.documents, "kept with U+FFFD" if self.replaced else "skipped"
+            file, offset = next(iter(self.undecodable.files.items()))
+            said.append(f"{n:,} undecodable document{'s' * (n > 1)} {what}; the first: {shown(file)}, byte {offset:,}")
+        return said + self.audit.lines()

@@ -1,0 +1,122 @@
+"""A corpus as a tree: one folder a class, one .txt a document. Files are opened and hashed by several threads."""
+
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from twostage.corpus.decoding import RECORD, Decoder, record, shown
+from twostage.corpus.findings import Documents, Undecodable
+from twostage.corpus.layout import Layout, has_txt, ignored, is_txt
+from twostage.corpus.splits import SPLITS
+from twostage.errors import BadInput
+from twostage.progress import Progress
+
+THREADS = 8  # more than cores: they wait for the disk
+CHUNK = 256  # files a thread takes at a time
+
+
+def read_tree(layout: Layout, decoder: Decoder) -> Documents:
+    """Read every document of a tree, ordered by name. Raises BadInput naming a file that is binary or can't be read."""
+    sources, label, split, label_names = _listed(layout)
+    records, kept, empty, undecodable = _read(layout.root, sources, decoder)
+    sources = list(itertools.compress(sources, kept.tolist()))
+    split = None if split is None else split[kept]
+    return Documents(records, sources, label[kept], split, label_names, empty, undecodable)
+
+
+def _listed(layout: Layout) -> tuple[list[str], np.ndarray, np.ndarray | None, list[str]]:
+    """List a tree -> (sources, label (N,) int32, split (N,) uint8 or None, label_names)."""
+    try:
+        return _list_tree(layout)
+    except OSError as error:
+        raise BadInput(f"{shown(error.filename)}: can't be read ({error.strerror})") from None
+
+
+def _list_tree(layout: Layout):
+    folders = []  # (class name, split, folder relative to the root)
+    for split, part in layout.parts:
+        with os.scandir(layout.root / part) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and not ignored(e.name) and has_txt(e.path))
+        folders += [(class_name(name), split, os.path.join(part, name)) for name in names]
+    label_names = sorted({name for name, _, _ in folders})
+    sources, counts = [], []
+    for _, _, folder in folders:
+        with os.scandir(layout.root / folder) as entries:
+            names = sorted(e.name for e in entries if is_txt(e))
+        sources += [f"{folder}/{name}" for name in names]
+        counts.append(len(names))
+    number = {name: i for i, name in enumerate(label_names)}
+    label = np.repeat(np.array([number[name] for name, _, _ in folders], np.int32), counts)
+    if layout.parts[0][0] is None:
+        return sources, label, None, label_names
+    return sources, label, np.repeat(np.array([SPLITS.index(s) for _, s, _ in folders], np.uint8), counts), label_names
+
+
+def class_name(folder: str) -> str:
+    """Return the name of a class from its folder; one not UTF-8 (an old Chinese archive) is read as GB 18030."""
+    raw = os.fsencode(folder)
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _read(root: Path, sources: list[str], decoder: Decoder) -> tuple[np.ndarray, np.ndarray, int, Undecodable]:
+    """Read every file -> (records (K,) RECORD, kept (N,) bool, number of empty documents, the undecodable)."""
+    kept, records, empty, undecodable = np.ones(len(sources), bool), bytearray(), 0, Undecodable()
+
+    def read(first: int):
+        chunk, dropped, bad = [], [], []
+        for row in range(first, min(first + CHUNK, len(sources))):
+            raw = _bytes(root, sources[row])
+            decoder.refuse_binary(raw, sources[row])
+            text, offset = decoder(raw, start=True)
+            if offset is not None:
+                bad.append((row, offset))
+            if text is None or not text.strip():
+                dropped.append(row)
+            else:
+                chunk.append(record(text))
+        return b"".join(chunk), dropped, bad
+
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        with Progress(len(sources), "files", "reading") as progress:
+            for first, (chunk, dropped, bad) in zip(
+                range(0, len(sources), CHUNK), pool.map(read, range(0, len(sources), CHUNK)), strict=True
+            ):
+                records += chunk
+                kept[dropped] = False
+                for row, offset in bad:
+                    undecodable.add(sources[row], offset)
+                empty += len(dropped) - (0 if decoder.replace else len(bad))
+                progress.advance(min(CHUNK, len(sources) - first))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return np.frombuffer(records, RECORD), kept, empty, undecodable
+
+
+def tree_texts(root: Path, sources: list[str], decoder: Decoder) -> list[str]:
+    """Read these documents again, in order."""
+
+    def read(source):
+        return decoder(_bytes(root, source), start=True)[0]
+
+    if len(sources) < 8:
+        return [read(source) for source in sources]
+    with ThreadPoolExecutor(THREADS) as pool:
+        chunks = pool.map(lambda first: [read(s) for s in sources[first : first + 32]], range(0, len(sources), 32))
+        return [text for chunk in chunks for text in chunk]
+
+
+def _bytes(root: Path, source: str) -> bytes:
+    try:
+        with open(f"{root}/{source}", "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise BadInput(f"{shown(source)}: can't be read ({error.strerror})") from None

@@ -1,0 +1,204 @@
+"""A frozen BERT: from texts to one vector each."""
+
+from pathlib import Path
+
+import numpy as np
+
+from twostage.encoder.checkpoint import (
+    check_max_length,
+    digest_files,
+    encoder_settings,
+    find_model,
+    model_name,
+    read_config,
+)
+from twostage.errors import BadInput
+
+__all__ = [
+    "Encoder",
+    "digest_files",
+    "encoder_settings",
+    "find_model",
+    "load_bert",
+    "load_tokenizer",
+    "load_tokens",
+    "model_name",
+    "read_config",
+    "resolve_device",
+    "resolve_dtype",
+]
+
+
+def resolve_device(name: str) -> str:
+    """ "auto" is cuda where there is a GPU, else cpu; BadInput for a device that is not here."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise BadInput(f"--device {name}: not a device; give auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"--device {name}: this machine has {torch.cuda.device_count()} such devices; give auto or cpu")
+    return name
+
+
+def resolve_dtype(name: str, device: str) -> str:
+    """ "auto" is bfloat16 (float16 on a GPU without it) on a GPU, and on a processor with bfloat16 units that prove
+    faster; else float32."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    return "bfloat16" if _native_bfloat16() and _bfloat16_gain() > 1.3 else "float32"
+
+
+def _native_bfloat16() -> bool:
+    import torch
+
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
+
+
+def _bfloat16_gain() -> float:
+    """How many times faster one feed-forward product of BERT-base is in bfloat16."""
+    import time
+
+    import torch
+
+    best = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        rows, weight = torch.ones(512, 768, dtype=dtype), torch.ones(3072, 768, dtype=dtype)
+        seconds = []
+        for _ in range(6):
+            start = time.perf_counter()
+            torch.nn.functional.linear(rows, weight)
+            seconds.append(time.perf_counter() - start)
+        best[dtype] = min(seconds)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def load_tokenizer(folder: Path, vocab_size: int | None = None):
+    """The checkpoint's fast tokenizer; BadInput where there is none or it has more tokens than the model's embedding.
+
+    vocab_size: rows of the embedding (default: as config.json says).
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
+        raise BadInput(
+            f"{folder}: its tokenizer cannot be loaded ({reason}); copy the checkpoint's own beside it"
+        ) from None
+    if not tokenizer.is_fast:
+        raise BadInput(
+            f"{folder}: {type(tokenizer).__name__} has no fast form (20 times slower); give a checkpoint with tokenizer.json"
+        )
+    rows = vocab_size if vocab_size is not None else read_config(folder)["vocab_size"]
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise BadInput(
+            f"{folder}: the tokenizer has ids up to {highest}, the model's embedding {rows} rows: the vocabulary is "
+            "another checkpoint's; copy the model's own"
+        )
+    if tokenizer.cls_token_id is None or tokenizer("", add_special_tokens=True)["input_ids"][:1] != [
+        tokenizer.cls_token_id
+    ]:
+        raise BadInput(f"{folder}: the tokenizer does not put [CLS] in front of a text; copy the checkpoint's own")
+    return tokenizer
+
+
+def load_tokens(folder: Path, max_length: int, truncation: str):
+    """The checkpoint's tokenizer as Tokens; BadInput as load_tokenizer, and for a max_length that the model cannot take."""
+    from twostage.encoder.tokenizer import Tokens
+
+    check_max_length(folder, max_length)
+    return Tokens(load_tokenizer(folder), max_length, truncation)
+
+
+def load_bert(folder: Path, *, pooler: bool = False):
+    """BertModel in float32 on the CPU, in eval mode; BadInput where the checkpoint lacks one of its weights."""
+    import torch
+    from transformers import BertModel
+    from transformers.utils import logging
+
+    shown, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # heads of other tasks in a checkpoint are no news
+    logging.disable_progress_bar()
+    try:
+        model, info = BertModel.from_pretrained(
+            folder,
+            add_pooling_layer=pooler,
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise BadInput(f"{folder}: its weights cannot be loaded ({reason}); get the checkpoint anew") from None
+    finally:
+        logging.set_verbosity(shown)
+        if bar:
+            logging.enable_progress_bar()
+    missing = sorted(info["missing_keys"])
+    if missing:
+        way = "use --pooling cls or mean" if all(name.startswith("pooler.") for name in missing) else "get it anew"
+        raise BadInput(f"{folder}: the checkpoint lacks {missing[0]}{_more(missing)}; {way}")
+    if info.get("mismatched_keys"):
+        raise BadInput(
+            f"{folder}: weights and config.json differ in shape ({sorted(map(str, info['mismatched_keys']))[0]})"
+        )
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # off the mapped file: whoever writes over it must not reach a run under way
+    return model.eval().requires_grad_(False)
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more weights" if len(names) > 1 else ""
+
+
+class Encoder:
+    """A frozen BERT on a device, for texts in any number: the same text gives the same vector whatever is beside it.
+
+    pooling: cls is last_hidden_state[:, 0], pooler is BertModel's pooler_output, mean is over all tokens kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_length: int = 512,
+        truncation: str = "head",
+        pooling: str = "cls",
+        device: str = "auto",
+        dtype: str = "auto",
+        tokens_per_batch: int | None = None,
+    ):
+        import torch
+
+        from twostage.encoder.forward import FoldedBert
+        from twostage.encoder.lanes import Lanes
+
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.tokens = load_tokens(folder, max_length, truncation)
+        self.model = load_bert(folder, pooler=pooling == "pooler")
+        self.hidden_size = self.model.config.hidden_size
+        self.bert = FoldedBert(self.model, pooling, device=self.device, dtype=getattr(torch, self.dtype))
+        self.lanes = Lanes(self.bert, tokens_per_batch)
+
+    def encode(self, texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Vectors (N, D) float32, token counts (N,) int32 with [CLS] and [SEP], and whether each text was cut (N,) bool."""
+        ids, truncated = self.tokens(list(texts))
+        vectors = self.lanes.encode(ids)
+        return vectors, np.array([len(one) for one in ids], np.int32), truncated
+
+    def close(self) -> None:
+        self.lanes.close()

@@ -1,0 +1,60 @@
+"""The numerical certificate: how far the stored vectors are from plain BertModel in float32, one document at a time."""
+
+import hashlib
+import time
+
+import numpy as np
+
+from twostage.encoder.encoder import load_bert, load_tokenizer
+
+DOCUMENTS = 32  # at most
+SHARE = 0.02  # of the extraction's seconds, at most
+SECONDS = 3.0  # always granted
+
+
+def certificate_rows(digest: np.ndarray, many: int = DOCUMENTS) -> np.ndarray:
+    """The documents to look at: those with the smallest sha256(b"certificate\\0" + text digest), each text once."""
+    texts, first = np.unique(np.ascontiguousarray(digest).view("V32").ravel(), return_index=True)
+    rank = [hashlib.sha256(b"certificate\0" + text.tobytes()).digest() for text in texts]
+    return first[sorted(range(len(rank)), key=rank.__getitem__)[:many]]
+
+
+def certify(folder, corpus, settings: dict, device: str, stored, extraction_seconds: float, model=None) -> dict:
+    """Encode a sample anew, one document at a time, unpadded, in float32, and compare with what is stored.
+
+    stored(rows) -> vectors (n, D) as the cache holds them; model: the float32 BertModel, where it is loaded already.
+    Stops early when it would cost more than 2 % of the extraction or three seconds.
+    -> documents, largest_absolute_error, largest_cosine_error (1 - cosine), seconds.
+    """
+    import torch
+
+    start = time.perf_counter()
+    rows = certificate_rows(corpus.digest)
+    held = np.asarray(stored(rows), np.float64)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.truncation_side = "left" if settings["truncation"] == "tail" else "right"
+    model = (model or load_bert(folder, pooler=settings["pooling"] == "pooler")).to(device)
+    began, absolute, cosine, looked = time.perf_counter(), 0.0, 0.0, 0
+    for text, have in zip(corpus.texts(rows), held, strict=True):
+        batch = tokenizer(text, truncation=True, max_length=settings["max_length"], return_tensors="pt").to(device)
+        with torch.inference_mode():
+            want = pooled(model(input_ids=batch["input_ids"]), settings["pooling"])[0].double().cpu().numpy()
+        absolute = max(absolute, float(np.abs(want - have).max()))
+        norms = float(np.linalg.norm(want) * np.linalg.norm(have))
+        cosine = max(cosine, 1 - float(want @ have) / norms if norms else 0.0)
+        looked += 1
+        if time.perf_counter() - began > max(SECONDS, SHARE * extraction_seconds):
+            break
+    return {
+        "documents": looked,
+        "largest_absolute_error": absolute,
+        "largest_cosine_error": max(0.0, cosine),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+def pooled(output, pooling: str):
+    """(1, D) out of what BertModel gives for one document."""
+    if pooling == "pooler":
+        return output.pooler_output
+    return output.last_hidden_state.mean(1) if pooling == "mean" else output.last_hidden_state[:, 0]

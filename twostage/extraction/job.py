@@ -1,0 +1,209 @@
+"""One extraction: what is to do, the plan, the encoding, the checks before the cache is published, the log of it all."""
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from twostage.cache.reader import write_facts
+from twostage.cache.reuse import find_vectors, nearest_cache
+from twostage.encoder.encoder import Encoder, digest_files
+from twostage.errors import BadInput
+from twostage.extraction.certificate import certify
+from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times, what_to_do
+from twostage.extraction.plan import expected_tokens, make_plan, time_batches
+from twostage.progress import duration, say
+from twostage.runs.folder import versions
+
+CLOCK_SLACK = 2.0  # seconds by which a file system's clock may be behind ours
+
+
+class Extraction:
+    """A corpus on its way into the cache at `path`. tokens: a Tokens of the model's folder; device: cpu or cuda;
+    since: the time (seconds since the epoch) before the corpus was read."""
+
+    def __init__(
+        self,
+        folder: Path,
+        tokens,
+        corpus,
+        identity,
+        path: Path,
+        device: str,
+        tokens_per_batch: int | None,
+        since: float,
+    ):
+        self.folder, self.tokens, self.corpus, self.identity, self.path = folder, tokens, corpus, identity, path
+        self.device, self.tokens_per_batch, self.since = device, tokens_per_batch, since
+        self.times, self.encoder, self.resumed = Times(), None, False
+
+    def plan_only(self) -> list[str]:
+        """Return the plan as lines, from a sample and a few timed batches; nothing is written."""
+        done = np.full(len(self.corpus), self.path.exists())
+        lent = find_vectors(self.path.parent, self.identity)
+        self._look_ahead(done, lent.have)
+        self._close()
+        return self.plan.long()
+
+    def say_what_differs(self) -> None:
+        """Where this cache is not begun yet but there are others, say how the nearest differs."""
+        begun = self.path.exists() or self.path.with_name(f"{self.path.name}.partial").exists()
+        nearest = None if begun else nearest_cache(self.path.parent, self.identity)
+        if nearest:
+            say(f"a new cache is needed: {nearest[0].name} differs ({'; '.join(nearest[1])})")
+
+    def fill(self, writer) -> None:
+        """Encode, copy and commit every document that `writer` does not hold yet, and say where the time went."""
+        done = writer.done
+        self.resumed = bool(done.any())
+        lent = find_vectors(self.path.parent, self.identity)
+        try:
+            self._look_ahead(done, lent.have)
+            for line in self.plan.short():
+                say(line)
+            guess = expected_tokens(self.plan, self.corpus.characters)
+            pipeline = Pipeline(self.corpus, writer, lent, self.todo, self.encoder, guess, self.plan.rate)
+            self.times = pipeline.run()
+        except KeyboardInterrupt:
+            kept = int(writer.done.sum())
+            say(
+                f"interrupted: {kept:,} of {len(done):,} documents are kept; run the same command again to go on from there"
+            )
+            raise
+        finally:
+            self._close()
+        for line in self.summary():
+            say(line)
+
+    def _look_ahead(self, done: np.ndarray, lent: np.ndarray) -> None:
+        """Find what is to do and load the model only if there is something to encode."""
+        self.todo = what_to_do(self.corpus.digest, done, lent)
+        self.plan = make_plan(self.corpus, self.identity, self.todo, self.tokens, self.path)
+        if self.plan.encode:
+            settings = self.identity.encoder
+            self.encoder = Encoder(
+                self.folder, max_length=settings["max_length"], truncation=settings["truncation"],
+                pooling=settings["pooling"], device=self.device, dtype=settings["compute_dtype"],
+                tokens_per_batch=self.tokens_per_batch,
+            )  # fmt: skip
+            self._check_model()  # the weights just loaded are those of the identity
+            time_batches(self.plan, self.corpus, self.todo, self.encoder)
+
+    def _close(self) -> None:
+        if self.encoder:
+            self.encoder.close()
+
+    def check_unchanged(self) -> None:
+        """BadInput where the model or a document is no longer what the identity was made of."""
+        self._check_model()
+        rows = touched_since(self.corpus, self.since)
+        for at in range(0, len(rows), READ_ROWS):
+            self.corpus.texts(rows[at : at + READ_ROWS])
+
+    def _check_model(self) -> None:
+        try:
+            now = digest_files(self.folder)
+        except BadInput as error:
+            raise BadInput(f"the model changed while it was in use: {error}") from None
+        for name in ("weights", "config", "tokenizer"):
+            if getattr(now, name) != self.identity.encoder[name]:
+                raise BadInput(
+                    f"{self.folder}: its {name} changed while it was in use; run the command again for a cache of the new "
+                    "model, or put the old file back to finish this one"
+                )
+
+    def certify(self, writer) -> dict | None:
+        """Compare a sample with plain BertModel and say the errors; None where every vector was copied."""
+        if not self.encoder and not self.resumed:
+            return None
+        model = self.encoder.model if self.encoder else None
+        settings = self.identity.encoder
+        found = certify(
+            self.folder, self.corpus, settings, self.device, lambda rows: writer.rows(rows)[0], self.times.total, model
+        )
+        say(
+            f"certificate: {found['documents']} documents again one at a time in float32: largest error "
+            f"{found['largest_absolute_error']:.2g} absolute, {found['largest_cosine_error']:.2g} cosine "
+            f"(stored as {self.identity.store_dtype}, computed in {settings['compute_dtype']})"
+        )
+        if self.encoder:
+            found["same_bits_alone_and_in_a_batch"] = self.plan.same_bits
+        if self.encoder and self.device == "cpu" and not self.plan.same_bits:
+            say(
+                "certificate: on this processor a document's last bits depend on the batch; vectors agree within the errors above"
+            )
+        return found
+
+    def summary(self) -> list[str]:
+        """Return log lines: where the time went, and planned beside actual."""
+        times = self.times
+        if not times.documents:
+            return [f"encoded nothing, copied {self.plan.lent + self.plan.copies:,} vectors in {times.total:.1f} s"]
+        parts = ("read", "tokenize", "encode", "write", "idle")
+        spent = ", ".join(f"{name} {getattr(times, name):.1f}" for name in parts)
+        return [
+            f"time: {times.total:.1f} s in all; seconds by part, side by side: {spent}",
+            f"speed: {times.documents / times.total:,.1f} documents/s, {times.tokens / times.total:,.0f} tokens/s",
+            f"planned {duration(self.plan.seconds)} for {self.plan.mean_tokens:,.0f} tokens a document; "
+            f"it took {duration(times.total)} for {times.tokens / times.documents:,.0f}",
+        ]
+
+    def write_facts(self, certificate: dict | None) -> None:
+        """Keep beside the cache what is true of this run alone."""
+        times, lanes = self.times, self.encoder.lanes if self.encoder else None
+        facts = {
+            "cache": str(self.path.absolute()),
+            "corpus": str(self.corpus.root.absolute()),
+            "corpus_name": self.corpus.name,
+            "encoding": self.corpus.decoder.encoding,
+            "model": str(self.folder.absolute()),
+            "command": sys.argv,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(),
+            "device": device_name(self.device),
+            "lanes": lanes.lanes if lanes else 0,
+            "tokens_per_batch": lanes.tokens_per_batch if lanes else 0,
+            "documents": {
+                "all": self.plan.documents, "encoded": times.documents, "committed_before": self.plan.done,
+                "lent_by_caches": self.plan.lent, "copied_from_same_text": self.plan.copies,
+            },
+            "seconds": {
+                name: round(getattr(times, name), 3) for name in ("total", "read", "tokenize", "encode", "write", "idle")
+            } | {"warm_up": round(self.plan.warm_up, 3), "planned": round(self.plan.seconds, 3)},
+            "tokens": times.tokens,
+            "certificate": certificate,
+        }  # fmt: skip
+        with contextlib.suppress(OSError):  # advisory: the cache is complete without it
+            write_facts(self.path, facts)
+
+
+def touched_since(corpus, since: float) -> np.ndarray:
+    """Rows of the documents whose files were touched in any way at or after `since`, or are gone."""
+
+    def touched(file: str) -> bool:
+        try:
+            return os.stat(corpus.root / file).st_ctime >= since - CLOCK_SLACK
+        except OSError:
+            return True
+
+    if corpus.places is None:  # a tree: a file a document
+        return np.flatnonzero([touched(source) for source in corpus.sources])
+    files = [source.rpartition(":")[0] for source in corpus.sources]
+    stale = {file for file in set(files) if touched(file)}
+    return np.flatnonzero([file in stale for file in files])
+
+
+def device_name(device: str) -> str:
+    """The processor's or the GPU's own name."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return device

@@ -1,0 +1,176 @@
+"""One fine-tuning run from start to finish: built, fitted into memory, trained or gone on with, scored once, written."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from twostage import memory
+from twostage.corpus.reader import Corpus
+from twostage.encoder.encoder import load_bert
+from twostage.errors import BadInput
+from twostage.finetuning import checkpoints
+from twostage.finetuning.fit_memory import fit_micro_batch
+from twostage.finetuning.init_head import start_head
+from twostage.finetuning.jobs import SCRIPT, Job
+from twostage.finetuning.parts import Plan, prepare
+from twostage.finetuning.scoring import scores
+from twostage.finetuning.trainer import FineTuner
+from twostage.heads.bank import balanced
+from twostage.models.classifier import join, save_classifier
+from twostage.models.head import build_head
+from twostage.progress import say
+from twostage.recipes import RECIPES
+from twostage.runs.comparison import against_frozen
+from twostage.runs.folder import Run, best_epoch, read_run, save_predictions, score_test, write_json
+
+
+@dataclass
+class Setting:
+    """What all runs of one call share. rows: the tokenized documents of train, val and test."""
+
+    args: object
+    corpus: Corpus
+    path: Path
+    folder: Path
+    tokenizer: object
+    rows: dict
+    encoder: dict
+    device: str
+    dtype: str
+
+
+def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
+    """Train one job, or go on with it, and give run.json's record with the run's path."""
+    args, rows, names = setting.args, setting.rows, setting.corpus.label_names
+    device = torch.device(setting.device)
+    memory.reset_peak(device)
+    bert = load_bert(setting.folder)
+    head, activation, start = (
+        build_head(job.head, bert.config.hidden_size, len(names), args.activation, args.seed),
+        args.activation,
+        None,
+    )
+    if args.init_head:
+        head, activation, start = start_head(args.init_head, job.head, setting.encoder, names)
+        say(f"{job.name}: the classifier starts from {args.init_head} (test accuracy {start['test_accuracy']:.4f})")
+    if activation == "none" and job.head != "1C":
+        say(f"{job.name}: three linear layers with no activation between them are one linear layer")
+    settings = {
+        "script": SCRIPT, "base_name": job.name, "recipe": job.recipe, "lr_scale": args.lr_scale, "head": job.head,
+        "activation": activation, "encoder_lr": job.encoder_lr, "head_lr": job.head_lr, "n_epochs": job.epochs,
+        "batch_size": args.batch_size, "micro_batch": args.micro_batch, "weight_decay": args.weight_decay,
+        "warmup_fraction": args.warmup_fraction, "class_weight": args.class_weight, "seed": args.seed,
+        "activation_checkpointing": args.activation_checkpointing, "init_head": start, "device": device.type,
+        "threads": torch.get_num_threads(), "model": str(setting.folder.resolve()), "encoder": setting.encoder,
+        "label_names": names, "n_train": len(rows["train"]), "n_val": len(rows["val"]), "n_test": len(rows["test"]), **about,
+    }  # fmt: skip
+    run = open_run(args.runs_dir, job, settings, args.resume)
+    if run is None:
+        path = newest_complete(args.runs_dir, job.name)
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)  # left by a kill just after the run was complete
+        say(f"{path} is complete: nothing to resume")
+        return read_run(path) | {"path": str(path)}
+    with run:
+        weight = (
+            balanced(torch.from_numpy(rows["train"].label).long(), len(names))
+            if args.class_weight == "balanced"
+            else None
+        )
+        plan = Plan(
+            job.encoder_lr, job.head_lr, job.epochs, args.batch_size, args.batch_size, args.seed, device,
+            getattr(torch, setting.dtype), args.warmup_fraction, args.weight_decay, weight, args.activation_checkpointing,
+            args.checkpoint_minutes,
+        )  # fmt: skip
+        model = join(bert, head, job.head, activation, names)
+        plan = replace(plan, micro_batch=chosen_micro_batch(model, plan, args.micro_batch, rows["train"], run))
+        tuner = FineTuner(model, plan, rows["train"], rows["val"], setting.tokenizer.pad_token_id or 0, run)
+        say(f"{run.path}: {checkpoints.check_disk(run.path, checkpoints.bytes_needed(model))}")
+        saved = checkpoints.newest_whole(run.path / "checkpoints")
+        if saved is not None:
+            say(f"{run.path}: going on from step {checkpoints.step_of(saved):,}")
+            tuner.resume_from(saved)
+        try:
+            tuner.fit()
+            finish(setting, run, tuner, job, activation)
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{run.path}: cannot write ({error}): free some disk, then go on with --resume") from None
+        except torch.OutOfMemoryError:
+            raise BadInput(
+                f"{run.path}: out of memory with {plan.micro_batch} documents at a time: give --micro-batch "
+                f"{max(1, plan.micro_batch // 2)} or --activation-checkpointing, and --resume"
+            ) from None
+    return run.record | {"path": str(run.path)}
+
+
+def chosen_micro_batch(model, plan: Plan, asked, rows, run: Run) -> int:
+    """What was asked for; for auto what fits, or what fitted when the run began."""
+    size = run.record.get("micro_batch_used")
+    if size is None and asked == "auto":
+        prepare(model, plan)
+        size = fit_micro_batch(model, plan, int(rows.length.max()))
+        if size < plan.batch_size:
+            say(f"{run.path}: {size} documents at a time fit into memory; a step is still {plan.batch_size}")
+    elif size is None:
+        size = min(asked, plan.batch_size)
+    run.record["micro_batch_used"] = size
+    write_json(run.path / "run.json", run.record)
+    return size
+
+
+def finish(setting: Setting, run: Run, tuner: FineTuner, job: Job, activation: str) -> None:
+    """Score test once with the best epoch's weights, and write model/, predictions.npz and run.json."""
+    names, test, so_far = setting.corpus.label_names, setting.rows["test"], tuner.so_far
+    logits = scores(tuner.model, test, tuner.plan, tuner.pad, "scoring test")
+    probabilities = torch.from_numpy(logits).double().softmax(1).float().numpy()
+    split = np.flatnonzero(setting.corpus.split == 2)
+    save_predictions(run.path, setting.corpus.digest[split], test.label, probabilities)
+    about = {
+        "head": job.head, "activation": activation, "pooling": "cls", "max_length": setting.encoder["max_length"],
+        "truncation": setting.encoder["truncation"], "encoder": setting.encoder,
+    }  # fmt: skip
+    partial, final = run.path / "model.partial", run.path / "model"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    save_classifier(tuner.model.bert, tuner.model.head, names, setting.tokenizer, partial, about)
+    partial.rename(final)
+    peak = max(memory.peak_bytes(tuner.plan.device), run.record.get("peak_memory_bytes") or 0)
+    run.finish(
+        **score_test(test.label, probabilities.argmax(1), names), epochs=so_far.epochs,
+        best_epoch=best_epoch(so_far.epochs), steps=tuner.sampler.steps * job.epochs, peak_memory_bytes=peak,
+        wall_seconds=round(so_far.seconds, 3),
+    )  # fmt: skip
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    run.record["against_frozen"] = against_frozen(setting.args.runs_dir, run.path)
+    write_json(run.path / "run.json", run.record)
+    say(memory_line(run.record))
+    if run.record["init_head"]:
+        start = run.record["init_head"]
+        say(
+            f"{run.path}: test accuracy {run.record['test_accuracy']:.4f}; the head that it started from, on frozen "
+            f"vectors: {start['test_accuracy']:.4f} ({start['run']})"
+        )
+
+
+def memory_line(record: dict) -> str:
+    """Peak memory, and what was published for the recipe at batch 64."""
+    where = "GPU tensors" if record["device"] == "cuda" else "whole process"
+    base = RECIPES.get(record["base_name"].partition("-x")[0])
+    published = f"; published: {base.published_memory_gb:g} GB of GPU memory" if base else ""
+    return f"{record['name']}: peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB ({where}){published}"
+
+
+def newest_complete(runs_dir: Path, name: str) -> Path:
+    """The newest complete run of that name, which exists."""
+    found = []
+    for path in Path(runs_dir).iterdir():
+        try:
+            record = read_run(path)
+        except BadInput:
+            continue
+        if record.get("base_name") == name and record["status"] == "complete":
+            found.append((str(record["created"]), path))
+    return max(found)[1]

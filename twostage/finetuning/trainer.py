@@ -1,0 +1,251 @@
+"""Fine-tuning on transformers' Trainer: what is trained at which rate, the loss, the epochs, and the checkpoints.
+
+C classes, B documents in a micro-batch, T tokens.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_constant_schedule_with_warmup,
+)
+from transformers.utils import logging
+
+from twostage import metrics
+from twostage.errors import BadInput
+from twostage.finetuning import checkpoints
+from twostage.finetuning.batches import MicroBatches
+from twostage.finetuning.dataset import TokenRows
+from twostage.finetuning.parts import Plan, param_groups, prepare
+from twostage.finetuning.scoring import scores
+from twostage.memory import peak_bytes
+from twostage.models.classifier import BertClassifier
+from twostage.progress import Progress, say
+from twostage.recipes import ADAM
+from twostage.runs.folder import Run, best_epoch, write_json
+
+
+@dataclass
+class SoFar:
+    """What a run has behind it; part of every checkpoint. Sums are over the documents of the epoch under way."""
+
+    epochs: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    loss: float = 0.0
+    weight: float = 0.0
+
+
+def arguments(plan: Plan, folder: Path, per_step: int) -> TrainingArguments:
+    """The Trainer's settings: every one that would change the recipes in silence is off."""
+    if plan.device.type == "cuda" and plan.device.index is not None:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(plan.device)
+        torch.cuda.set_device(plan.device)
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=per_step,
+        num_train_epochs=plan.epochs,
+        max_grad_norm=0.0,
+        seed=plan.seed,
+        use_cpu=plan.device.type == "cpu",
+        bf16=plan.dtype == torch.bfloat16,
+        fp16=plan.dtype == torch.float16,
+        eval_strategy="no",
+        save_strategy="no",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        log_level="error",
+    )
+    args._n_gpu = min(args.n_gpu, 1)  # no DataParallel where several GPUs are seen
+    return args
+
+
+class FineTuner(Trainer):
+    """The Trainer with our batches, our loss and checkpoints that survive a kill.
+
+    run: the run folder that is being written. pad: the id that fills up short rows.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: BertClassifier, plan: Plan, train: TokenRows, val: TokenRows, pad: int, run: Run):
+        prepare(model, plan)
+        logging.disable_progress_bar()
+        self.plan, self.rows, self.val, self.pad, self.run = plan, train, val, pad, run
+        self.sampler = MicroBatches(train.length, plan.batch_size, plan.micro_batch, plan.seed)
+        self.weight = torch.ones(model.config.num_labels) if plan.class_weight is None else plan.class_weight.float()
+        self.device_weight = self.weight.to(plan.device)
+        self.so_far, self.resumed_at = SoFar(), None
+        fused = plan.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(param_groups(model, plan), **ADAM, fused=fused)  # without decay AdamW is Adam
+        warmup = math.ceil(plan.warmup_fraction * self.sampler.steps * plan.epochs)
+        super().__init__(
+            model=model,
+            args=arguments(plan, run.path / "checkpoints", self.sampler.per_step),
+            optimizers=(optimizer, get_constant_schedule_with_warmup(optimizer, warmup)),
+            callbacks=[Epochs(self)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.sums = torch.zeros(4, dtype=torch.float64, device=plan.device)  # loss, weight, right, documents: see tick
+
+    @property
+    def best_weights(self) -> Path:
+        """Where the weights of the best epoch so far are kept."""
+        return self.run.path / "checkpoints" / f"best-{best_epoch(self.so_far.epochs)}.safetensors"
+
+    def resume_from(self, checkpoint: Path) -> None:
+        """Go on from a whole checkpoint when `fit` is called."""
+        self.resumed_at = checkpoint
+        self.so_far = SoFar(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
+
+    def fit(self) -> None:
+        """Train all epochs that are left, then load the best epoch's weights. so_far holds what came of it."""
+        documents, before = len(self.rows), 0
+        if self.resumed_at is not None:
+            epochs, steps = divmod(checkpoints.step_of(self.resumed_at), self.sampler.steps)
+            before = epochs * documents + steps * self.plan.batch_size
+        self.run.rewrite_log(self.so_far.epochs)
+        self.started = time.monotonic()
+        try:
+            with Progress(self.plan.epochs * documents, "documents", f"training {self.run.path.name}", before) as bar:
+                self.bar = bar
+                self.train(resume_from_checkpoint=None if self.resumed_at is None else str(self.resumed_at))
+        finally:
+            self.tick()
+        self.model.load_state_dict(load_file(self.best_weights))
+
+    def tick(self) -> float:
+        """Move the time and the sums since the last call into so_far; the training accuracy since then. BadInput: diverged."""
+        now, (loss, weight, right, n) = time.monotonic(), self.sums.tolist()
+        self.so_far.seconds += now - self.started
+        self.so_far.epoch_seconds += now - self.started
+        self.so_far.loss += loss
+        self.so_far.weight += weight
+        self.started = now
+        self.sums.zero_()
+        if not math.isfinite(self.so_far.loss):
+            raise BadInput(
+                f"{self.run.path}: the loss is no longer a number in epoch {len(self.so_far.epochs) + 1}: "
+                "lower the learning rates, or use --warmup-fraction"
+            )
+        return right / max(n, 1)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Micro-batches of the global batches of sampler.epoch. Its own generator: the global one is left to dropout."""
+        return DataLoader(
+            self.rows,
+            batch_sampler=self.sampler,
+            collate_fn=lambda rows: self.rows.batch(rows, self.pad),
+            generator=torch.Generator(),
+        )
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The micro-batches of one optimizer step, and the weight of all their documents together."""
+        batches = list(islice(epoch_iterator, num_batches))
+        total = sum(float(self.weight[batch["labels"]].sum(dtype=torch.float64)) for batch in batches)
+        if self.plan.device.type == "cuda":  # pinned, so that the copy waits for nothing
+            batches = [
+                {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+                for batch in batches
+            ]
+        return batches, total
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Cross entropy of one micro-batch, as its share of the global batch's weighted mean."""
+        labels = inputs.pop("labels")
+        logits = model(**inputs).logits.float()  # (B, C)
+        loss = F.cross_entropy(logits, labels, weight=self.device_weight, reduction="sum")
+        right = (logits.detach().argmax(1) == labels).sum()
+        weight = self.device_weight[labels].sum()
+        self.sums += torch.stack([loss.detach(), weight, right, torch.full_like(weight, len(labels))])
+        return loss / num_items_in_batch
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        return grad_norm  # the Trainer would go over all gradients for a figure that nobody asked for
+
+    def _save_checkpoint(self, model, trial):
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            super()._save_checkpoint(model, trial)
+            self.tick()
+            write_json(folder / "progress.json", asdict(self.so_far))
+            checkpoints.seal(folder, self.best_weights if self.so_far.epochs else None)
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: the last whole checkpoint still stands
+            shutil.rmtree(folder, ignore_errors=True)
+            say(f"could not write {folder} ({error}): training goes on without it")
+        self.saved = time.monotonic()
+
+    def end_epoch(self) -> None:
+        """Score val, note the epoch, and keep the weights if it is the best so far."""
+        self.tick()
+        predicted = scores(self.model, self.val, self.plan, self.pad, "scoring val").argmax(1)
+        counts = metrics.confusion(self.val.label, predicted, self.model.config.num_labels)
+        self.tick()
+        line = {
+            "epoch": len(self.so_far.epochs) + 1,
+            "train_loss": self.so_far.loss / self.so_far.weight,
+            "val_accuracy": float(np.diag(counts).sum() / len(self.val)),
+            "val_macro_f1": metrics.macro_f1(counts),
+            "seconds": round(self.so_far.epoch_seconds, 3),
+        }
+        self.so_far.epochs.append(line)
+        self.so_far.epoch_seconds = self.so_far.loss = self.so_far.weight = 0.0
+        self.run.log(line)
+        say(
+            f"{self.run.path.name} epoch {line['epoch']}: train loss {line['train_loss']:.4f}, "
+            f"val accuracy {line['val_accuracy']:.4f}, macro-F1 {line['val_macro_f1']:.4f}, {line['seconds']:.0f} s"
+        )
+        if best_epoch(self.so_far.epochs) == line["epoch"]:
+            checkpoints.write_weights(self.model.state_dict(), self.best_weights)
+
+
+class Epochs(TrainerCallback):
+    """When what happens: which epoch's batches come next, when a checkpoint is due, what the progress line says."""
+
+    def __init__(self, tuner: FineTuner):
+        self.tuner, self.shown = tuner, 0.0
+
+    def on_train_begin(self, args, state, control, **_):
+        self.tuner.saved = time.monotonic()
+
+    def on_epoch_begin(self, args, state, control, **_):
+        self.tuner.sampler.epoch = state.global_step // self.tuner.sampler.steps + 1
+
+    def on_step_end(self, args, state, control, **_):
+        tuner, now = self.tuner, time.monotonic()
+        last = state.global_step % tuner.sampler.steps == 0
+        if now - tuner.saved >= 60 * tuner.plan.checkpoint_minutes and not last:  # an epoch's end has its own
+            control.should_save = True
+        figures = {}
+        if now - self.shown > 2:
+            self.shown = now
+            accuracy = tuner.tick()
+            figures = {"loss": f"{tuner.so_far.loss / tuner.so_far.weight:.3f}", "accuracy": f"{accuracy:.3f}"}
+            figures["memory"] = f"{peak_bytes(tuner.plan.device) / 1e9:.2f} GB"
+        rest = len(tuner.rows) - (tuner.sampler.steps - 1) * tuner.plan.batch_size
+        tuner.bar.advance(rest if last else tuner.plan.batch_size, **figures)
+
+    def on_epoch_end(self, args, state, control, **_):
+        self.tuner.end_epoch()
+        control.should_save = True

@@ -1,0 +1,137 @@
+"""A trained run, ready to classify texts: its encoder, batched as in extraction, and its head.
+
+A head run is a head and the encoder that made its vectors; a fine-tuned or exported run is one transformers folder.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from twostage.cache.identity import ENCODER_FIELDS, differences
+from twostage.cache.reader import read_facts
+from twostage.errors import BadInput
+from twostage.runs.folder import read_run
+
+
+class Trained:
+    """label_names (C strings); probabilities(texts) -> (N, C) float32. Close it when done."""
+
+    def __init__(self, tokens, lanes, head, label_names: list[str], settings: dict):
+        self.tokens, self.lanes, self.head, self.label_names, self.settings = tokens, lanes, head, label_names, settings
+
+    def probabilities(self, texts: list[str]) -> np.ndarray:
+        """Class probabilities (N, C) of N texts; one text's are the same whatever is beside it."""
+        import torch
+
+        ids, _ = self.tokens(texts)
+        vectors = torch.from_numpy(self.lanes.encode(ids))  # (N, D)
+        with torch.inference_mode():
+            return self.head(vectors).softmax(1).numpy()
+
+    def close(self) -> None:
+        self.lanes.close()
+
+
+def load_run(path: Path, *, model: str | None = None, device: str = "auto", dtype: str = "auto") -> Trained:
+    """Load what a run trained. `model` names the encoder of a head run (default: where the run saw it).
+
+    BadInput: no run, a run without a model, an encoder that is missing or not the one it was trained with.
+    """
+    path = Path(path)
+    read_run(path)
+    if (path / "model").is_dir() and model is None:
+        return load_folder(path / "model", device=device, dtype=dtype)
+    if (path / "head").is_dir():
+        return load_head_run(path, model, device, dtype)
+    if (path / "model").is_dir():
+        raise BadInput(f"--model {model}: {path} is fine-tuned and brings its own encoder: leave out --model")
+    raise BadInput(f"{path} holds no model (neither head/ nor model/): give a run that finished")
+
+
+def load_folder(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Trained:
+    """Load a transformers folder that twostage wrote: model/ of a fine-tuned or exported run."""
+    import torch
+
+    from twostage.encoder.encoder import resolve_device
+    from twostage.encoder.forward import FoldedBert
+    from twostage.encoder.lanes import Lanes
+    from twostage.encoder.tokenizer import Tokens
+    from twostage.models.classifier import EPS, load_classifier
+
+    classifier, tokenizer, label_names, settings = load_classifier(folder)
+    pooling, trained = settings.get("pooling", "cls"), settings.get("encoder", settings)
+    head = getattr(classifier, "head", None)
+    if head is None:  # BertForSequenceClassification: W / eps behind a pooler that is eps * I
+        head = classifier.classifier
+        if pooling == "cls":
+            with torch.no_grad():
+                head.weight.mul_(EPS)
+    device = resolve_device(device)
+    folded = FoldedBert(classifier.bert, pooling, device, getattr(torch, pick_dtype(dtype, device, trained)))
+    tokens = Tokens(tokenizer, settings["max_length"], settings.get("truncation", "head"))
+    return Trained(tokens, Lanes(folded), head.requires_grad_(False), label_names, settings)
+
+
+def load_head_run(path: Path, model: str | None, device: str, dtype: str) -> Trained:
+    from twostage.encoder.encoder import Encoder, resolve_device
+    from twostage.models.head import load_head
+
+    head, config = load_head(path / "head")
+    folder = encoder_folder(path, config, model)
+    settings, device = config["encoder"], resolve_device(device)
+    encoder = Encoder(
+        folder, max_length=settings["max_length"], truncation=settings["truncation"], pooling=settings["pooling"],
+        device=device, dtype=pick_dtype(dtype, device, settings),
+    )  # fmt: skip
+    return Trained(encoder.tokens, encoder.lanes, head.requires_grad_(False), config["label_names"], settings)
+
+
+def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
+    """The folder of the encoder that a head was trained with; BadInput where it is not found, or another one."""
+    from twostage.encoder.encoder import encoder_settings, find_model
+
+    settings = config.get("encoder")
+    if not isinstance(settings, dict) or any(name not in settings for name in ENCODER_FIELDS):
+        raise BadInput(f"{path / 'head' / 'config.json'} does not say how its vectors were made: train the head again")
+    name = model or known_model(path)
+    if name is None:
+        raise BadInput(f"{path}: which encoder made its vectors is not known here: name its folder with --model")
+    try:
+        folder = find_model(name)
+    except BadInput as error:
+        raise BadInput(
+            f"{error}" if model else f"the encoder of {path}: {error}: name its folder with --model"
+        ) from None
+    keep = {name: settings[name] for name in ("max_length", "truncation", "pooling", "compute_dtype")}
+    differing = differences(settings, encoder_settings(folder, **keep), (path.name, folder.name))
+    if differing:
+        raise BadInput(
+            f"{folder} is not the encoder that {path} was trained with: {'; '.join(differing)}; give another --model"
+        )
+    return folder
+
+
+def known_model(path: Path) -> str | None:
+    """Where the encoder lay when the run's cache was made: as run.json says, else the facts beside the cache."""
+    record = read_run(path)
+    cache = record.get("cache")
+    places = [record, cache] if isinstance(cache, dict) else [record]
+    if isinstance(cache, dict) and isinstance(cache.get("path"), str):
+        places.append(read_facts(cache["path"]))
+    for place in places:
+        found = place.get("model")
+        found = found.get("path") if isinstance(found, dict) else found
+        for name in (place.get("model_path"), found):
+            if isinstance(name, str) and name:
+                return name
+    return None
+
+
+def pick_dtype(asked: str, device: str, settings: dict) -> str:
+    """ "auto" is the arithmetic of the training, where this device is fast at it; else what it is fast at."""
+    from twostage.encoder.encoder import resolve_dtype
+
+    if asked != "auto":
+        return asked
+    trained, fast = settings.get("compute_dtype"), resolve_dtype("auto", device)
+    return trained if trained == "float32" and device == "cpu" else fast

@@ -1,0 +1,41 @@
+"""Rewrite runs/report.html and runs/results.csv from the run folders.
+
+python -m twostage.report
+python -m twostage.report --runs-dir runs --markdown > tables.md
+"""
+
+import sys
+from pathlib import Path
+
+from twostage.cli import Parser, run
+from twostage.report.build import existing, write_report
+from twostage.report.markdown import markdown
+from twostage.runs.views import group_runs, load_runs
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="python -m twostage.report",
+        description="Rewrite report.html and results.csv from the run folders. Training does this after every run by itself.",
+        epilog="examples:\n  python -m twostage.report\n  python -m twostage.report --runs-dir runs --markdown > tables.md",
+    )
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the tables as Markdown instead, for a paper or a README"
+    )
+    return parser
+
+
+def main(argv=None) -> int:
+    args = build_parser().parse_args(argv)
+    if args.markdown:
+        print(markdown(group_runs(load_runs(existing(args.runs_dir))[0])), end="")
+    else:
+        print(write_report(args.runs_dir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

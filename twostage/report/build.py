@@ -1,0 +1,76 @@
+"""Build report.html and results.csv from the run folders."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from twostage.errors import BadInput
+from twostage.report import classes
+from twostage.report import mistakes_sections as errors
+from twostage.report import sections as part
+from twostage.report.documents import documents_of
+from twostage.report.mistakes import findings_of
+from twostage.report.page import page, text
+from twostage.report.words import group_title
+from twostage.runs.results_csv import write_results
+from twostage.runs.views import RunView, group_runs, load_runs
+
+
+def write_report(runs_dir: Path) -> Path:
+    """Write <runs_dir>/report.html and results.csv and return the report's path. Damaged runs are named in it and skipped.
+
+    BadInput where the folder does not exist or cannot be written to.
+    """
+    runs_dir = existing(runs_dir)
+    runs, damaged = load_runs(runs_dir)
+    target, partial = runs_dir / "report.html", runs_dir / f".report.{os.getpid()}.partial"
+    try:
+        partial.write_text(html(runs, damaged, runs_dir), encoding="utf-8", errors="backslashreplace")
+        os.replace(partial, target)
+        write_results(runs, runs_dir / "results.csv")
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {error.filename or target} ({error.strerror}): give a --runs-dir that can be written to"
+        ) from None
+    return target
+
+
+def existing(runs_dir: Path) -> Path:
+    if not Path(runs_dir).is_dir():
+        raise BadInput(f"{runs_dir} is not a folder: train something first, or give --runs-dir")
+    return Path(runs_dir)
+
+
+def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) -> str:
+    groups = group_runs(runs)
+    counts = Counter([*(run.record["status"] for run in runs), *("damaged" for _ in damaged)])
+    said = ", ".join(f"{n} {status}" for status, n in counts.most_common())
+    if len(groups) > 1:
+        said += f"; {len(groups)} test sets, figures are compared within one and never across"
+    body = [f"<header><h1>twostage</h1><p>{text(f'Runs: {said}.' if said else 'No run yet.')}</p></header>"]
+    for group in groups:
+        body.append('<div class="group">')
+        if len(groups) > 1:
+            body.append(f"<h1>{text(group_title(group))}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
+        best, (documents, why_not) = group.best, documents_of(group, runs_dir)
+        found = findings_of(group, documents, why_not, runs_dir)
+        made = [
+            part.verdict_section(group, documents and documents.extraction_seconds),
+            part.recipe_section(group),
+            part.epoch_section(group),
+            part.rate_section(group),
+            part.cost_section(group, documents and documents.extraction_seconds),
+            part.paired_section(group),
+            part.ceiling_section(group),
+            part.label_section(group),
+            classes.class_section(group),
+            classes.confusion_section(group),
+            errors.mistakes_section(found, best.name),
+            errors.pairs_section(found),
+            errors.data_section(found),
+        ]
+        body += [*filter(None, made), "</div>"]
+    if not groups:
+        body.append('<div class="verdict"><p>No finished run yet.</p></div>')
+    body.append(classes.runs_section(runs, damaged))
+    return page("twostage: report", "\n".join(body))

@@ -1,0 +1,173 @@
+"""The documents behind a group of runs: found again through the feature cache that a run names, or through its corpus."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from twostage.cache.reader import FeatureCache, open_cache, read_facts
+from twostage.corpus.audit import audit
+from twostage.corpus.splits import SPLITS
+from twostage.errors import BadInput
+from twostage.runs.views import Group, RunView
+
+READ_AGAIN = 20_000  # documents of a corpus that is small enough to be read anew for a report
+
+
+class Sources:
+    """The sources of a cache, decoded one at a time."""
+
+    def __init__(self, cache: FeatureCache):
+        self.bytes, self.ends = cache.facts["source_bytes"], cache.facts["source_end"]
+
+    def __getitem__(self, row: int) -> str:
+        start = int(self.ends[row - 1]) if row else 0
+        return self.bytes[start : int(self.ends[row])].tobytes().decode("utf-8", "replace")
+
+
+@dataclass
+class Documents:
+    """N documents. key identifies them; digest (N, 32), label (N,), split (N,), sources by row, truncated (N,) or None when
+    unknown; corpus is its path as it was, None when unknown; extraction_seconds is what its vectors took, None when unknown."""
+
+    key: str
+    digest: np.ndarray
+    label: np.ndarray
+    split: np.ndarray
+    sources: Sources | list[str]
+    label_names: list[str]
+    truncated: np.ndarray | None
+    corpus: str | None
+    encoding: str
+    extraction_seconds: float | None = None
+
+    def rows_of(self, run: RunView) -> np.ndarray:
+        """The row of each test document of a run, (M,), -1 where test holds none of that text and label."""
+        here = np.flatnonzero(self.split == SPLITS.index("test"))
+        if not len(here):
+            return np.full(len(run.predictions["label"]), -1)
+        keys = _keys(self.digest[here], self.label[here])
+        order = np.argsort(keys, kind="stable")
+        wanted = _keys(run.predictions["digest"], run.predictions["label"])
+        at = np.minimum(np.searchsorted(keys[order], wanted), len(here) - 1)
+        return np.where(keys[order][at] == wanted, here[order][at], -1)
+
+    def texts(self, rows: list[int]) -> list[str | None]:
+        """Read texts from the corpus again; None where a document changed, moved or is gone."""
+        from twostage.corpus.reader import texts_of
+
+        return texts_of(self.corpus, [self.sources[row] for row in rows], self.digest[rows], self.encoding)
+
+    def audit(self, runs_dir: Path) -> list[str]:
+        """The audit's sentences, kept in <runs_dir>/.audit.json: they take a second for 836,074 documents."""
+        memo, known = runs_dir / ".audit.json", {}
+        try:
+            known = json.loads(memo.read_text(encoding="utf-8"))
+            lines = known[self.key]
+            if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
+                return lines
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        lines = audit(
+            self.digest, self.label, self.split, self.sources, self.label_names, truncated=self.truncated
+        ).lines()
+        known = {**(known if isinstance(known, dict) else {}), self.key: lines}
+        partial = memo.with_name(f".audit.{os.getpid()}.partial")
+        partial.write_text(json.dumps(known), encoding="utf-8")
+        os.replace(partial, memo)
+        return lines
+
+
+def documents_of(group: Group, runs_dir: Path) -> tuple[Documents | None, str]:
+    """The documents of a group, or None and why they are not known. The newest run whose cache is still there decides."""
+    missing = None
+    for run in reversed(group.complete):
+        fingerprint = run.record.get("fingerprint")
+        for path in _caches(run, fingerprint, runs_dir) if isinstance(fingerprint, str) else []:
+            try:
+                cache = open_cache(path)
+            except BadInput:
+                continue
+            with cache:
+                if cache.fingerprint == fingerprint:
+                    return _from_cache(cache, path, run), ""
+        missing = missing or (_cache_path(run) if isinstance(fingerprint, str) else None)
+    for run in reversed(group.complete):
+        found = _from_corpus(run)
+        if found:
+            return found, ""
+    if missing is None:
+        return (
+            None,
+            "No run here names a feature cache, and only that knows the source of each document: errors are listed by digest.",
+        )
+    return None, (
+        f"The feature cache {missing} is not there now, and only that knows the source of each document: errors are "
+        "listed by digest, and the data is not audited."
+    )
+
+
+def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> Documents:
+    facts = read_facts(path)
+    told = run.record.get("cache") if isinstance(run.record.get("cache"), dict) else {}
+    places = [facts.get("corpus"), told.get("corpus"), _corpus(run).get("path")]
+    corpus = next((one for one in places if isinstance(one, str) and one and "\0" not in one), None)
+    encodings = [facts.get("encoding"), told.get("encoding"), _corpus(run).get("encoding"), "utf-8-sig"]
+    seconds = facts.get("seconds", {}).get("total") if isinstance(facts.get("seconds"), dict) else None
+    return Documents(
+        cache.fingerprint, cache.digest, cache.label, cache.split, Sources(cache), cache.label_names, cache.truncated,
+        corpus, next(one for one in encodings if isinstance(one, str)), seconds if isinstance(seconds, int | float) else None,
+    )  # fmt: skip
+
+
+def _from_corpus(run: RunView) -> Documents | None:
+    """A small corpus that a fine-tuning run names, read anew; None where that is no longer what the run was trained on."""
+    from twostage.corpus.reader import read_corpus
+
+    told, sizes = _corpus(run), [run.record.get(key) for key in ("n_train", "n_val", "n_test")]
+    if not isinstance(told.get("path"), str) or None in sizes or sum(sizes) > READ_AGAIN or run.predictions is None:
+        return None
+    try:
+        options = {key: told[key] for key in ("per_class", "encoding", "on_undecodable") if told.get(key) is not None}
+        corpus = read_corpus(told["path"], **options)
+    except (BadInput, TypeError, ValueError, OSError):
+        return None
+    if corpus.label_names != run.record["label_names"]:
+        return None
+    return Documents(
+        str(run.record.get("corpus_digest")), corpus.digest, corpus.label, corpus.split, corpus.sources,
+        corpus.label_names, None, told["path"], told.get("encoding") or "utf-8-sig",
+    )  # fmt: skip
+
+
+def _corpus(run: RunView) -> dict:
+    told = run.record.get("corpus")
+    return told if isinstance(told, dict) else {}
+
+
+def _cache_path(run: RunView) -> str | None:
+    told = run.record.get("cache")
+    path = told.get("path") if isinstance(told, dict) else told
+    return path if isinstance(path, str) and path and "\0" not in path else None
+
+
+def _caches(run: RunView, fingerprint: str, runs_dir: Path) -> list[Path]:
+    """Where the run saw its cache; then a cache folder here or beside the runs, by the name that extraction gives."""
+    said = _cache_path(run)
+    paths = [Path(said), runs_dir.parent / said] if said else []
+    if fingerprint[:8].isalnum():
+        for folder in (Path("cache"), runs_dir.parent / "cache"):
+            paths += sorted(folder.glob(f"*-{fingerprint[:8]}.h5"))
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def _keys(digest: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(N,) strings that numpy compares whole: digest, label, and a last byte that is never zero."""
+    parts = [
+        digest,
+        np.ascontiguousarray(label, "<i4").view(np.uint8).reshape(-1, 4),
+        np.ones((len(label), 1), np.uint8),
+    ]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1)).view("S37").ravel()

@@ -1,0 +1,130 @@
+"""The report's charts: which runs they show, and how those are drawn."""
+
+from twostage.recipes import RECIPES
+from twostage.report.charts import Series, Spot, line_chart, spot_chart
+from twostage.report.words import rate
+from twostage.runs.views import Group, RunView, best
+
+TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 86400)
+OTHERS = 8  # runs of no recipe that a chart has room for, the best on val
+PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
+
+
+def epoch_chart(group: Group, size: tuple[int, int]) -> str:
+    shown = list(group.columns)
+    rest = best([r for r in group.complete if not r.base and not r.is_ceiling])
+    shown += [rest] if rest else []
+    series = [
+        Series(
+            r.name,
+            r.curve,
+            style=_style(r),
+            accent=r.finetuned,
+            hollow=_scaled(r),
+        )
+        for r in shown
+    ]
+    last = max(x for s in series for x, _ in s.points)
+    ticks = list(range(1, last + 1)) if last <= 20 else None
+    return line_chart(
+        "Accuracy on val by epoch",
+        series,
+        "epoch",
+        "val accuracy",
+        size,
+        x_ticks=ticks or [1, last],
+    )
+
+
+def rate_series(group: Group) -> list[Series]:
+    """One line a head (and batch size, and weight decay, where those vary), from the newest sweep; [] without one."""
+    sweeps = [r for r in group.complete if r.swept]
+    if not sweeps:
+        return []
+    sweep = sweeps[-1]
+    names = [
+        k
+        for k in ("head", "batch_size", "weight_decay", "class_weight")
+        if len({str(t.get(k)) for t in sweep.trials}) > 1
+    ]
+    found: dict[str, dict[float, list[float]]] = {}
+    for trial in sweep.trials:
+        value = next(e["val_accuracy"] for e in trial["epochs"] if e["epoch"] == trial["best_epoch"])
+        label = ", ".join(_said(k, trial.get(k)) for k in names or ["head"])
+        found.setdefault(label, {}).setdefault(trial["head_lr"], []).append(value)
+    chosen = ", ".join(_said(k, sweep.record.get(k)) for k in names or ["head"])
+    return [
+        Series(
+            label, [(lr, sum(v) / len(v)) for lr, v in sorted(at.items())], style=i, accent=label == chosen,
+            band=[(lr, min(v), max(v)) for lr, v in sorted(at.items())] if any(len(v) > 1 for v in at.values()) else [],
+        )
+        for i, (label, at) in enumerate(found.items())
+    ]  # fmt: skip
+
+
+def rate_chart(group: Group, series: list[Series], size: tuple[int, int]) -> str:
+    return line_chart(
+        "Accuracy on val over the learning rate", series, "learning rate", "val accuracy, best epoch", size,
+        log_x=True, x_text=rate, marks=PUBLISHED_RATES,
+        level=(group.ceiling.val_accuracy, "optimum of a one-layer head") if group.ceiling else None,
+    )  # fmt: skip
+
+
+def label_chart(run: RunView, size: tuple[int, int]) -> str:
+    """Accuracy over the number of labelled documents, from a run's learning curve."""
+    curve = sorted(run.record["learning_curve"], key=lambda part: part["n_train"])
+    series = Series(
+        run.name, [(p["n_train"], p["mean"]) for p in curve], accent=True,
+        band=[(p["n_train"], min(p["val_accuracy"]), max(p["val_accuracy"])) for p in curve],
+    )  # fmt: skip
+    ticks = sorted({p["n_train"] for p in curve})
+    return line_chart(
+        "Accuracy on val over the documents to train on", [series], "documents to train on", "val accuracy", size,
+        log_x=True, x_ticks=ticks, x_text="{:,}".format,
+    )  # fmt: skip
+
+
+def cost_chart(group: Group, size: tuple[int, int]) -> str:
+    spots = [
+        Spot(
+            r.name,
+            max(r.seconds, 0.01),
+            r.accuracy,
+            *r.interval,
+            style=_style(r),
+            accent=r.finetuned,
+            hollow=_scaled(r),
+        )
+        for r in [
+            *group.columns,
+            *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS],
+        ]
+    ]
+    return spot_chart(
+        "Test accuracy over seconds",
+        spots,
+        "time, logarithmic",
+        "test accuracy",
+        size,
+        x_ticks=TIMES,
+        x_text=_time,
+    )
+
+
+def _time(n: float) -> str:
+    if n < 60:
+        return f"{n:g} s"
+    return f"{n / 60:g} min" if n < 3600 else f"{n / 3600:g} h"
+
+
+def _style(run: RunView) -> int:
+    """A recipe keeps its dash and marker from chart to chart."""
+    return list(RECIPES).index(run.base) if run.base else len(RECIPES)
+
+
+def _scaled(run: RunView) -> bool:
+    return run.base is not None and run.record["recipe"] != run.base
+
+
+def _said(key: str, value) -> str:
+    return str(value) if key in ("head", "class_weight") else f"{key.replace('_', ' ')} {value}"

@@ -1,0 +1,154 @@
+"""How the report says figures and runs in words."""
+
+from datetime import datetime
+
+import numpy as np
+
+from twostage.metrics import mcnemar
+from twostage.recipes import RECIPES
+from twostage.runs.views import HEAD_WORDS, Group, RunView
+
+
+def rate(lr: float | None) -> str:
+    """A learning rate without rounding it away: 1e-4, 3.16e-3, 2e-5. The ceiling has none: it is an optimum."""
+    if lr is None:
+        return "its optimum"
+    mantissa, _, exponent = f"{lr:.4e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def seconds(n: float) -> str:
+    if n < 9.95:
+        return f"{n:.2g} s" if n < 0.095 else f"{n:.1f} s"
+    if n < 119.5:
+        return f"{n:.0f} s"
+    return f"{n / 60:.0f} min" if n < 7170 else f"{n / 3600:.1f} h"
+
+
+def memory(n: float | None) -> str:
+    return "–" if n is None else f"{n / 1e9:.2f}"
+
+
+def acc(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def interval(run: RunView) -> str:
+    low, high = run.interval
+    return f"{low:.3f} to {high:.3f}"
+
+
+def points(difference: float) -> str:
+    """A difference of accuracies in points: 1.9, 12.4."""
+    return f"{abs(difference) * 100:.1f}"
+
+
+def per_minute(gain: float, extra_seconds: float) -> str:
+    """Points of accuracy for each minute of extra time; a dash where there was none."""
+    if extra_seconds <= 0:
+        return "–"
+    n = gain * 100 / (extra_seconds / 60)
+    return f"{n:.2f}" if abs(n) < 10 else f"{n:.0f}"
+
+
+def rates(run: RunView) -> str:
+    """BERT 1e-5, head 1e-4."""
+    encoder, head = run.record.get("encoder_lr"), run.record.get("head_lr")
+    if encoder is None:
+        return f"head {rate(head)}" if head else "none: an optimum"
+    return f"BERT {rate(encoder)}, " + (f"head {rate(head)}" if head else "head frozen")
+
+
+def head_words(run: RunView) -> str:
+    return HEAD_WORDS.get(run.record.get("head"), "head")
+
+
+def when(run: RunView) -> str:
+    try:
+        return datetime.fromisoformat(run.record["created"]).strftime("%Y-%m-%d %H:%M")
+    except (KeyError, TypeError, ValueError):
+        return "–"
+
+
+def paired_p(a: RunView, b: RunView) -> float | None:
+    """McNemar's p for two runs on the same test documents, matched by text; None where predictions are missing."""
+    if a.predictions is None or b.predictions is None:
+        return None
+    first, second = a.predictions, b.predictions
+    if len(first["label"]) != len(second["label"]):
+        return None
+    right = [p["label"] == p["predicted"] for p in (first, second)]
+    if not (np.array_equal(first["digest"], second["digest"]) and np.array_equal(first["label"], second["label"])):
+        orders = [np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T)) for p in (first, second)]
+        right = [one[order] for one, order in zip(right, orders, strict=True)]
+    return mcnemar(*right)
+
+
+def chance(p: float | None) -> str:
+    """(more than chance, McNemar p < 0.001); nothing for None."""
+    if p is None:
+        return ""
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return f" ({'more than chance' if p < 0.05 else 'no more than chance'}, McNemar {said})"
+
+
+def group_title(group: Group) -> str:
+    """What tells this test set from the others on the page: its corpus where that is known, its size, its classes."""
+    names = []
+    for run in group.complete:
+        cache, corpus = run.record.get("cache"), run.record.get("corpus")
+        told = [corpus.get("name")] if isinstance(corpus, dict) else []
+        told += [cache.get("corpus_name"), cache.get("corpus")] if isinstance(cache, dict) else []
+        names += [one.rstrip("/").rpartition("/")[2] for one in told if isinstance(one, str) and one]
+    few = ", ".join(group.label_names[:8]) + (" …" if len(group.label_names) > 8 else "")
+    tested = group.complete[0].record.get("n_test")
+    size = f"{tested:,} test documents, " if tested is not None else ""
+    return f"{names[0] + ': ' if names else ''}{size}{len(group.label_names)} classes ({few})"
+
+
+def verdict(group: Group, extraction: float | None) -> list[str]:
+    """What a frozen BERT reaches and what fine-tuning adds for its cost; then, in smaller words, what to know of it."""
+    frozen, tuned = group.frozen, group.tuned
+    if frozen is None:
+        reached = f"{acc(tuned.accuracy)} ({interval(tuned)}) in {seconds(tuned.seconds)}"
+        return [
+            f"Fine-tuned BERT ({tuned.name}) reaches {reached}.",
+            "No head has been trained on frozen vectors for this test set yet, so nothing says what the fine-tuning bought.",
+        ]
+    at = "at its optimum" if frozen.is_ceiling else f"at {rate(frozen.record['head_lr'])}"
+    first = (
+        f"A frozen BERT with a {head_words(frozen)} {at} reaches "
+        f"{acc(frozen.accuracy)} ({interval(frozen)}) in {seconds(frozen.seconds)}"
+    )
+    more = [f"{len(frozen.trials)} heads were trained in that time."] if frozen.swept else []
+    if extraction:
+        more.append(f"The vectors that all heads share took {seconds(extraction)}, once.")
+    if tuned:
+        gain = tuned.accuracy - frozen.accuracy
+        said = (
+            f"adds {points(gain)} points"
+            if gain > 0
+            else f"falls {points(gain)} points short"
+            if gain < 0
+            else "comes to the same"
+        )
+        first += f"; fine-tuning {said} for {seconds(tuned.seconds)}."
+        more.append(f"Fine-tuned is {tuned.name}{chance(paired_p(frozen, tuned))}.")
+    else:
+        first += "."
+        more.append("Nothing has been fine-tuned on this test set yet.")
+    return [first, " ".join([*more, *_published_rates(group, frozen)])]
+
+
+def _published_rates(group: Group, frozen: RunView) -> list[str]:
+    """Where the same head stands at the published rates, if that is more than a point below."""
+    slow = [
+        r
+        for r in group.columns
+        if not r.finetuned
+        and r.record.get("head_lr") == RECIPES[r.base].head_lr
+        and r.record.get("head") == frozen.record.get("head")
+        and r.accuracy < frozen.accuracy - 0.01
+    ]
+    held = " and ".join(f"{acc(r.accuracy)} at {rate(r.record['head_lr'])} ({r.name})" for r in slow)
+    return [f"At the published rates the same head comes to {held}."] if slow else []

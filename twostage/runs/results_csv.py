@@ -1,0 +1,58 @@
+"""runs/results.csv: one row a run or trial and epoch. The columns are described in docs/runs.md."""
+
+import csv
+import os
+from pathlib import Path
+
+from twostage.runs.views import RunView
+
+SETTINGS = (
+    "recipe",
+    "head",
+    "encoder_lr",
+    "head_lr",
+    "batch_size",
+    "weight_decay",
+    "class_weight",
+    "activation",
+    "seed",
+    "lr_scale",
+)
+EPOCH = ("epoch", "train_loss", "val_accuracy", "val_macro_f1", "seconds")
+TEST = ("test_accuracy", "test_ci95_low", "test_ci95_high", "test_macro_f1")
+SIZES = ("n_train", "n_val", "n_test", "steps", "wall_seconds", "peak_memory_bytes", "fingerprint", "created")
+COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES)
+
+
+def write_results(runs: list[RunView], path: Path) -> None:
+    """Write all epochs of all runs that were read, beside the old file first and then over it."""
+    partial = path.with_name(f".results.{os.getpid()}.partial")
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+        writer.writeheader()
+        for run in runs:
+            writer.writerows(rows_of(run))
+    os.replace(partial, path)
+
+
+def rows_of(run: RunView) -> list[dict]:
+    """A run's rows: an epoch each, for a sweep of each trial. A run that has no result yet is one row."""
+    record = run.record
+    if not run.complete:
+        return [{"run": run.name, **_plain(record, ("status", *SETTINGS, *SIZES))}]
+    tests = dict(zip(TEST, (run.accuracy, *run.interval, record["test_macro_f1"]), strict=True))
+    rows = []
+    for number, part in enumerate(run.trials or [record]):
+        common = {"run": run.name, **_plain(record, ("status", *SETTINGS, *SIZES)), **_plain(part, SETTINGS)}
+        if run.trials:
+            common["trial"] = part.get("index", number)
+        scored = not run.trials or common["trial"] == record.get("trial")
+        for epoch in part["epochs"]:
+            chosen = epoch["epoch"] == part["best_epoch"]
+            row = {**common, **_plain(epoch, EPOCH), "chosen": int(chosen)}
+            rows.append(row | tests if chosen and scored else row)
+    return rows
+
+
+def _plain(record: dict, names: tuple[str, ...]) -> dict:
+    return {k: record[k] for k in names if isinstance(record.get(k), str | int | float)}
