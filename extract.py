@@ -65,9 +65,7 @@ def main(argv=None) -> int:
     folder = encoder.find_model(model)
     tokens = encoder.load_tokens(folder, asked.max_length, asked.truncation)
     began = time.time()
-    corpus = read_corpus(
-        corpus_path, per_class=asked.per_class, encoding=asked.encoding, on_undecodable=asked.on_undecodable
-    )
+    corpus = read_corpus(corpus_path, per_class=asked.per_class, encoding=asked.encoding, on_undecodable=asked.on_undecodable)
     for line in corpus.describe():
         say(line)
 

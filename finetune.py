@@ -24,31 +24,22 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(prog="finetune.py", description=__doc__, epilog=EXAMPLES, usage="finetune.py CORPUS [options]")
     cli.add_corpus_options(parser)
     what = parser.add_argument_group("what to train")
-    what.add_argument(
-        "--recipe", nargs="+", metavar="NAME", help="of B4C3, B4C4, B4, one after another (default: B4C3)"
-    )
-    what.add_argument(
-        "--encoder-lr", type=cli.learning_rate, metavar="X", help="BERT's learning rate (default: frozen)"
-    )
+    what.add_argument("--recipe", nargs="+", metavar="NAME", help="of B4C3, B4C4, B4, one after another (default: B4C3)")
+    what.add_argument("--encoder-lr", type=cli.learning_rate, metavar="X", help="BERT's learning rate (default: frozen)")
     what.add_argument("--head-lr", type=cli.learning_rate, metavar="X", help="the classifier's (default: frozen)")
     what.add_argument("--head", choices=("1C", "3C", "3C-big"), help="classifier, with rates of your own (default: 1C)")
     what.add_argument(
         "--activation", choices=("relu", "gelu", "tanh", "none"), default="relu",
         help="between the layers of 3C and 3C-big (default: relu)",
     )  # fmt: skip
-    what.add_argument(
-        "--init-head", type=Path, metavar="RUN", help="start the classifier from this run of train_head.py"
-    )
+    what.add_argument("--init-head", type=Path, metavar="RUN", help="start the classifier from this run of train_head.py")
     what.add_argument(
         "--lr-scale", type=cli.number("--lr-scale", 0, 1e9, open_low=True), default=1.0, metavar="X",
         help="multiplies the recipes' rates; 100 names the run B4C3-x100 (default: 1)",
     )  # fmt: skip
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--epochs",
-        type=cli.whole_number(1, "--epochs"),
-        metavar="N",
-        help="passes over train (default: the recipe's, 4)",
+        "--epochs", type=cli.whole_number(1, "--epochs"), metavar="N", help="passes over train (default: the recipe's, 4)"
     )
     how.add_argument(
         "--batch-size", type=cli.whole_number(1, "--batch-size"), default=64, metavar="N",
@@ -170,9 +161,7 @@ def check_writable(runs_dir: Path) -> None:
         with tempfile.TemporaryFile(dir=runs_dir):
             pass
     except OSError as error:
-        raise BadInput(
-            f"cannot write to {runs_dir} ({error.strerror}): give a --runs-dir that can be written to"
-        ) from None
+        raise BadInput(f"cannot write to {runs_dir} ({error.strerror}): give a --runs-dir that can be written to") from None
 
 
 def check_splits(corpus, path) -> None:

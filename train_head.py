@@ -24,28 +24,18 @@ EXAMPLES = """examples:
 
 
 def build_parser() -> cli.Parser:
-    parser = cli.Parser(
-        prog="train_head.py", description=__doc__, epilog=EXAMPLES, usage="train_head.py [CACHE] [options]"
-    )
+    parser = cli.Parser(prog="train_head.py", description=__doc__, epilog=EXAMPLES, usage="train_head.py [CACHE] [options]")
     parser.add_argument(
-        "cache",
-        nargs="?",
-        type=Path,
-        metavar="CACHE",
-        help="an .h5 file of extract.py (default: the only one in cache/)",
+        "cache", nargs="?", type=Path, metavar="CACHE", help="an .h5 file of extract.py (default: the only one in cache/)"
     )
     what = parser.add_argument_group("what to train")
     what.add_argument("--recipe", nargs="+", metavar="NAME", help="of 1C3, 1C4, 3C4, 3C4-big (default: all four)")
     what.add_argument("--sweep", action="store_true", help="a grid of heads at once, best chosen on val")
     what.add_argument(
-        "--ceiling",
-        action="store_true",
-        help="fit the best possible 1-layer head too, and say how far each run stays behind",
+        "--ceiling", action="store_true", help="fit the best possible 1-layer head too, and say how far each run stays behind"
     )
     what.add_argument(
-        "--learning-curve",
-        action="store_true",
-        help="train the chosen head on 1, 3, 10, 30 and 100 %% of the documents too",
+        "--learning-curve", action="store_true", help="train the chosen head on 1, 3, 10, 30 and 100 %% of the documents too"
     )
     head = parser.add_argument_group("heads")
     head.add_argument("--head", nargs="+", choices=("1C", "3C", "3C-big"), help="shapes (default: 1C)")
@@ -62,11 +52,7 @@ def build_parser() -> cli.Parser:
         help="passes over the training documents (default: the recipe's own, else 20)",
     )  # fmt: skip
     head.add_argument(
-        "--batch-size",
-        nargs="+",
-        type=cli.whole_number(1, "--batch-size"),
-        metavar="N",
-        help="documents a step (default: 64)",
+        "--batch-size", nargs="+", type=cli.whole_number(1, "--batch-size"), metavar="N", help="documents a step (default: 64)"
     )
     head.add_argument(
         "--weight-decay", nargs="+", type=cli.number("a weight decay", 0, 1000), metavar="X",
@@ -91,11 +77,7 @@ def build_parser() -> cli.Parser:
         help="of a head's start and of the documents' order (default: 0)",
     )  # fmt: skip
     run.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=Path("cache"),
-        metavar="DIR",
-        help="where CACHE is looked for (default: cache)",
+        "--cache-dir", type=Path, default=Path("cache"), metavar="DIR", help="where CACHE is looked for (default: cache)"
     )
     run.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
@@ -183,9 +165,7 @@ def chosen_recipes(args) -> list:
     found = [scaled(find_recipe(name, "train_head.py"), args.lr_scale) for name in names]
     for recipe in found:
         if recipe.head_lr > 1000:
-            raise BadInput(
-                f"--lr-scale {args.lr_scale:g} makes the rate of {recipe.name} {recipe.head_lr:g}: {DIGIT_RULE}"
-            )
+            raise BadInput(f"--lr-scale {args.lr_scale:g} makes the rate of {recipe.name} {recipe.head_lr:g}: {DIGIT_RULE}")
     return found
 
 

@@ -83,9 +83,7 @@ def main() -> None:
             for program, rows in taken.values():
                 printed = subprocess.check_output([sys.executable, "-c", program, str(path)], cwd=ROOT, text=True)
                 rows.append([float(word) for word in printed.split()])
-        print(
-            f"{args.documents:,} x {args.width} float16, {path.stat().st_size / 1e9:.2f} GB; medians of {args.rounds}"
-        )
+        print(f"{args.documents:,} x {args.width} float16, {path.stat().st_size / 1e9:.2f} GB; medians of {args.rounds}")
         print(f"{'':18}{'open':>8}{'read, fresh memory':>20}{'read again':>12}")
         for name, (_, rows) in taken.items():
             opened, fresh, again = (statistics.median(column) for column in zip(*rows, strict=True))

@@ -166,10 +166,7 @@ def measure(case: str, args, place: Path) -> None:
         counts[:] = [count]
         return vectors
 
-    contenders = {
-        "ours": ours,
-        "ours, extract.py end to end": end_to_end(folder, args.device, wanted, args.max_length, place),
-    }
+    contenders = {"ours": ours, "ours, extract.py end to end": end_to_end(folder, args.device, wanted, args.max_length, place)}
     if not args.alone:
         batch = 256 if gpu else 32
         contenders["sentence-transformers"] = sentence_transformers(folder, args.device, dtype, args.max_length, batch)
@@ -218,9 +215,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without the peers")
     args = parser.parse_args()
     cases = args.case or (list(CASES) if args.device == "cuda" else ["minilm-articles", "bert-titles"])
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {time.strftime('%Y-%m-%d')}: {' '.join(sys.argv)}"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {time.strftime('%Y-%m-%d')}: {' '.join(sys.argv)}")
     with tempfile.TemporaryDirectory() as place:
         for case in cases:
             measure(case, args, Path(place))

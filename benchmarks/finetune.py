@@ -30,9 +30,7 @@ CONTENDERS = {
     "ours, activation checkpointing": {"activation_checkpointing": True},
     "head alone, from cached vectors": "head",
 }
-PUBLISHED = (
-    "published, batch 64: BERT and classifier 20.9 GB, BERT alone 20.58 GB, classifier alone 2.37 GB (length not said)"
-)
+PUBLISHED = "published, batch 64: BERT and classifier 20.9 GB, BERT alone 20.58 GB, classifier alone 2.37 GB (length not said)"
 
 
 def model_of(args):
@@ -169,9 +167,7 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
     where = (
-        torch.cuda.get_device_name(args.device)
-        if args.device.startswith("cuda")
-        else f"{torch.get_num_threads()} CPU threads"
+        torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
     )
     print(
         f"{args.layers} layers of {args.hidden}, batch {args.batch_size}, {args.lengths} lengths to {args.max_length} tokens, "

@@ -90,10 +90,7 @@ def main(argv=None) -> int:
         rows.setdefault(name, []).append(seconds)
 
     for _ in range(args.rounds):
-        take(
-            "DataLoader loop",
-            sum(clock(dataloader_loop, X, y, args.head, t, args.epochs) for t in trials[:loops]) / loops,
-        )
+        take("DataLoader loop", sum(clock(dataloader_loop, X, y, args.head, t, args.epochs) for t in trials[:loops]) / loops)
         take("tensor loop", sum(clock(tensor_loop, X, y, args.head, t, args.epochs) for t in trials[:loops]) / loops)
         take("one head", clock(ours, X16, y, args.head, trials[:1], args.epochs))
         take("bank, float32 vectors", clock(ours, X, y, args.head, trials, args.epochs))

@@ -21,17 +21,7 @@ from twostage.encoder.attention import GroupedSpan
 from twostage.encoder.batching import equal_length_groups
 from twostage.encoder.forward import FoldedBert
 
-SHAPES = (
-    (32, 2),
-    (64, 2),
-    (128, 2),
-    (256, 4),
-    (312, 12),
-    (384, 12),
-    (512, 8),
-    (768, 12),
-    (1024, 16),
-)  # D hidden, H heads
+SHAPES = ((32, 2), (64, 2), (128, 2), (256, 4), (312, 12), (384, 12), (512, 8), (768, 12), (1024, 16))  # D hidden, H heads
 
 
 def encode(bert: FoldedBert, ids: list[np.ndarray], rows: list[int]) -> dict[int, bytes]:
@@ -54,10 +44,7 @@ def main() -> None:
         torch.manual_seed(0)
         shape = {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
         model = BertModel(BertConfig(vocab_size=500, num_hidden_layers=2, **shape), add_pooling_layer=False).eval()
-        ids = [
-            np.array([2, *draw.choices(range(5, 500), k=t - 2), 3], np.int32)
-            for t in (*range(3, 60), 128, 300, 512) * 2
-        ]
+        ids = [np.array([2, *draw.choices(range(5, 500), k=t - 2), 3], np.int32) for t in (*range(3, 60), 128, 300, 512) * 2]
         for dtype in (torch.float32, torch.bfloat16):
             for pooling in ("cls", "mean"):
                 bert = FoldedBert(model, pooling, dtype=dtype)

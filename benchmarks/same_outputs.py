@@ -33,8 +33,7 @@ PASSING = {
     "seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "created", "versions", "points_per_minute", "path", "threads", "model",
 }  # fmt: skip
 PASSING_TEXT = re.compile(
-    r"[-+]?[\d.,:]+ (?:s|GB|min|points a minute)\b|(?<![\d.])\d+\.\d\d(?= \||$)|[\d,]+(?= \|$)|\d+ heads were trained in",
-    re.M,
+    r"[-+]?[\d.,:]+ (?:s|GB|min|points a minute)\b|(?<![\d.])\d+\.\d\d(?= \||$)|[\d,]+(?= \|$)|\d+ heads were trained in", re.M
 )
 
 
@@ -78,12 +77,8 @@ def hashes(folder: Path, checkout: Path) -> list[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--checkout", type=Path, default=HERE, metavar="DIR", help="whose code runs (default: this one)"
-    )
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="an empty folder to run in, kept (default: a passing one)"
-    )
+    parser.add_argument("--checkout", type=Path, default=HERE, metavar="DIR", help="whose code runs (default: this one)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty folder to run in, kept (default: a passing one)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as passing:
         folder = asked.keep or Path(passing)

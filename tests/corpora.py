@@ -42,9 +42,7 @@ def small_tree(folder: Path, classes=("体育", "财经"), n: int = 40, **more: 
 TNEWS = [("100", "news_story"), ("101", "news_culture"), ("109", "news_tech")]
 
 
-def titles(
-    folder, *, ids=range(3), n=40, names=("finance", "realty", "stocks"), files=("train.txt", "dev.txt", "test.txt")
-):
+def titles(folder, *, ids=range(3), n=40, names=("finance", "realty", "stocks"), files=("train.txt", "dev.txt", "test.txt")):
     """text<TAB>id files with a class.txt that ends without a newline, as the real one does."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "class.txt").write_bytes("\n".join(names).encode())

@@ -15,9 +15,7 @@ ENCODER = {
 }  # fmt: skip
 
 
-def make_cache(
-    path: Path, n=600, hidden=16, names=THUCNEWS_CLASSES[:4], store="float16", split=None, label=None
-) -> Path:
+def make_cache(path: Path, n=600, hidden=16, names=THUCNEWS_CLASSES[:4], store="float16", split=None, label=None) -> Path:
     """n documents in classes that overlap a little; 80 % train, 10 % val, 10 % test unless `split` (n,) says otherwise."""
     rng = np.random.default_rng(0)
     label = np.arange(n) % len(names) if label is None else np.asarray(label)

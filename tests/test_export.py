@@ -33,9 +33,7 @@ def test_transformers_own_pipeline_gives_the_probabilities_of_predict(tmp_path, 
     run = head_run(tmp_path, tiny_tree, tiny_bert, capsys, pooling)
     names, before = by_predict(run)
     model = export(run)
-    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == [
-        "BertForSequenceClassification"
-    ]
+    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == ["BertForSequenceClassification"]
     classify = pipeline("text-classification", model=str(model), top_k=None, device="cpu")
     found = [{one["label"]: one["score"] for one in every} for every in classify(TEXTS, truncation=True)]
     theirs = np.array([[one[name] for name in names] for one in found])

@@ -102,13 +102,7 @@ def test_a_text_has_the_same_line_whatever_is_beside_it_and_in_any_chunk(head_ru
 
 
 def test_it_speaks_utf8_whatever_the_locale(head_run):
-    env = {
-        **os.environ,
-        "LC_ALL": "POSIX",
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
-        "PYTHONIOENCODING": "latin-1",
-    }
+    env = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
     args = [sys.executable, "-m", "twostage.predict", str(head_run), "--json", "球赛"]
     result = subprocess.run(args, cwd=ROOT, capture_output=True, env=env)
     assert result.returncode == 0, result.stderr

@@ -19,10 +19,7 @@ def commands():
         for block in re.findall(r"^ *```[a-z]*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S):
             block = block.replace("\\\n", " ")
             for script, module, words in COMMAND.findall(block):
-                yield (
-                    script or f"twostage.{module}",
-                    words.split("#")[0].split("<")[0].split(">")[0].split("|")[0].strip(),
-                )
+                yield (script or f"twostage.{module}", words.split("#")[0].split("<")[0].split(">")[0].split("|")[0].strip())
 
 
 @pytest.mark.parametrize(("module", "words"), sorted(set(commands())))

@@ -121,10 +121,7 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
         help="the part of a longer document that is kept (default: head)",
     )
     group.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)",
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
     )
     group.add_argument(
         "--dtype",
@@ -137,9 +134,5 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
         "--seed", type=whole_number(0, "--seed"), default=0, metavar="N", help="seed of everything random (default: 0)"
     )
     group.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=Path("cache"),
-        metavar="DIR",
-        help="folder of the feature caches (default: cache)",
+        "--cache-dir", type=Path, default=Path("cache"), metavar="DIR", help="folder of the feature caches (default: cache)"
     )

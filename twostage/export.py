@@ -22,10 +22,7 @@ EXAMPLES = """examples:
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(
-        prog="python -m twostage.export",
-        description=__doc__,
-        epilog=EXAMPLES,
-        usage="python -m twostage.export RUN [options]",
+        prog="python -m twostage.export", description=__doc__, epilog=EXAMPLES, usage="python -m twostage.export RUN [options]"
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, for instance runs/1C3")
     parser.add_argument(

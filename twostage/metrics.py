@@ -7,9 +7,7 @@ import numpy as np
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts of shape (C, C): row = true class, column = predicted class."""
-    return np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes).reshape(
-        classes, classes
-    )
+    return np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def per_class(counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -31,21 +31,14 @@ def build_parser() -> cli.Parser:
     what.add_argument("texts", nargs="*", metavar="TEXT", help="a text to classify")
     what.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 file, a text a line")
     out = parser.add_argument_group("output, a line a text, in the order of the input")
+    out.add_argument("--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes a text (default: 3)")
     out.add_argument(
-        "--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes a text (default: 3)"
-    )
-    out.add_argument(
-        "--json",
-        action="store_true",
-        help="JSON lines (default: label, probability, label, probability ... between tabs)",
+        "--json", action="store_true", help="JSON lines (default: label, probability, label, probability ... between tabs)"
     )
     how = parser.add_argument_group("encoder")
     how.add_argument("--model", metavar="MODEL", help="the encoder of a head run, when it is not where training saw it")
     how.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)",
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
     )
     how.add_argument(
         "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",

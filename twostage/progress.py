@@ -49,12 +49,7 @@ class Progress:
             from tqdm import tqdm
 
             self.bar = tqdm(
-                total=self.total,
-                initial=self.first,
-                unit=f" {self.unit}",
-                desc=self.label,
-                leave=False,
-                dynamic_ncols=True,
+                total=self.total, initial=self.first, unit=f" {self.unit}", desc=self.label, leave=False, dynamic_ncols=True
             )
             self.bar.start_t -= time.monotonic() - self.start
             n = self.done - self.first

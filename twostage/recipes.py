@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from twostage.errors import BadInput
 
-DIGIT_RULE = "the digit is the number of zeros after the decimal point of the learning rate: 3 is 0.0001 = 1e-4, 4 is 0.00001 = 1e-5"
+DIGIT_RULE = (
+    "the digit is the number of zeros after the decimal point of the learning rate: 3 is 0.0001 = 1e-4, 4 is 0.00001 = 1e-5"
+)
 BATCH_SIZE = 64
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 THUCNEWS_CLASSES = tuple(
@@ -33,9 +35,7 @@ class Recipe:
 RECIPES = {
     r.name: r
     for r in (
-        Recipe(
-            "1C3", "1C", None, 1e-4, 8, "train_head.py", (0.578, 0.703, 0.594, 0.781, 0.734, 0.828, 0.828, 0.812), 2.37
-        ),
+        Recipe("1C3", "1C", None, 1e-4, 8, "train_head.py", (0.578, 0.703, 0.594, 0.781, 0.734, 0.828, 0.828, 0.812), 2.37),
         Recipe("1C4", "1C", None, 1e-5, 6, "train_head.py", (0.219, 0.359, 0.391, 0.359, 0.484, 0.359), 2.37),
         Recipe("3C4", "3C", None, 1e-5, 6, "train_head.py", (0.578, 0.594, 0.766, 0.672, 0.766), 2.37),
         Recipe("3C4-big", "3C-big", None, 1e-5, 6, "train_head.py", (0.469, 0.672, 0.688, 0.859, 0.859, 0.875), 2.37),
@@ -68,6 +68,4 @@ def scaled(recipe: Recipe, scale: float) -> Recipe:
     def times(rate: float | None) -> float | None:
         return None if rate is None else float(f"{rate * scale:.12g}")
 
-    return replace(
-        recipe, name=f"{recipe.name}-x{scale:g}", encoder_lr=times(recipe.encoder_lr), head_lr=times(recipe.head_lr)
-    )
+    return replace(recipe, name=f"{recipe.name}-x{scale:g}", encoder_lr=times(recipe.encoder_lr), head_lr=times(recipe.head_lr))

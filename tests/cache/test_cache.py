@@ -72,12 +72,7 @@ def specified(heading):
 
 
 def test_bare_h5py_finds_what_the_specification_says(finished, identity):
-    sizes = {
-        "N": N,
-        "D": D,
-        "P": -(-N // 64),
-        "S": sum(len(s.encode("utf-8", "surrogatepass")) for s in identity.sources),
-    }
+    sizes = {"N": N, "D": D, "P": -(-N // 64), "S": sum(len(s.encode("utf-8", "surrogatepass")) for s in identity.sources)}
     datasets, attributes = specified("Datasets"), specified("Attributes of the root")
     with h5py.File(finished, "r") as file:
         assert set(file) == set(datasets)

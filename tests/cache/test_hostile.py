@@ -117,10 +117,7 @@ def names_no_json(file, folder):
 
 
 HOSTILE = {
-    "an external link": (
-        linked(lambda folder: h5py.ExternalLink(folder / "other.h5", "/vectors")),
-        "link to somewhere",
-    ),
+    "an external link": (linked(lambda folder: h5py.ExternalLink(folder / "other.h5", "/vectors")), "link to somewhere"),
     "a soft link": (linked(lambda folder: h5py.SoftLink("/label")), "link to somewhere"),
     "a dangling link": (linked(lambda folder: h5py.SoftLink("/nothing")), "vectors"),
     "external storage": (external, "not stored as plain contiguous bytes"),

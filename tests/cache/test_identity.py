@@ -89,10 +89,7 @@ def test_an_empty_corpus_is_refused():
 def test_differences_name_the_field_and_both_values():
     one = make_identity(1).encoder
     other = {**one, "max_length": 512, "weights": hashlib.sha256(b"").hexdigest()}
-    assert differences(one, other) == [
-        "weights: cache aaaaaaaaaaaa…, asked e3b0c44298fc…",
-        "max_length: cache 64, asked 512",
-    ]
+    assert differences(one, other) == ["weights: cache aaaaaaaaaaaa…, asked e3b0c44298fc…", "max_length: cache 64, asked 512"]
     assert differences(one, dict(one)) == []
     assert differences({"a": 1}, {"b": 2}, ("run", "model")) == ["a: run 1, model none", "b: run none, model 2"]
 
@@ -106,9 +103,7 @@ def test_documents_are_explained_in_words():
 
 def test_another_order_is_said_and_hides_no_relabelling():
     one = make_identity(100)
-    back = replace(
-        one, digest=one.digest[::-1], label=one.label[::-1], split=one.split[::-1], sources=one.sources[::-1]
-    )
+    back = replace(one, digest=one.digest[::-1], label=one.label[::-1], split=one.split[::-1], sources=one.sources[::-1])
     assert explain(one, back) == ["order: the same 100 documents in another order"]
     label = back.label.copy()
     label[7] = (label[7] + 1) % 4

@@ -8,19 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.corpora import (
-    TNEWS,
-    cnews,
-    documents,
-    numbered,
-    refusal,
-    said,
-    small_tree,
-    titles,
-    tnews,
-    write_lines,
-    write_tree,
-)
+from tests.corpora import TNEWS, cnews, documents, numbered, refusal, said, small_tree, titles, tnews, write_lines, write_tree
 from twostage.corpus.reader import read_corpus, texts_of
 
 # Forms

@@ -75,9 +75,7 @@ def test_a_corpus_without_splits_never_lets_a_text_straddle_and_keeps_old_docume
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40), st.sampled_from([(1,), (2,), (1, 2), ()]))
 def test_only_what_the_files_lack_is_carved_and_only_from_train(positions, present):
     position = np.array(positions * 2, np.uint64)
-    split = np.array(
-        [0] * len(positions) + [(0, *present)[i % (1 + len(present))] for i in range(len(positions))], np.uint8
-    )
+    split = np.array([0] * len(positions) + [(0, *present)[i % (1 + len(present))] for i in range(len(positions))], np.uint8)
     has = set(split.tolist())
     carved, names = carve(split, position)
     assert names == tuple(SPLITS[s] for s in (1, 2) if s not in has)

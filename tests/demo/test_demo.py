@@ -226,7 +226,9 @@ def test_an_interrupted_build_cleans_up_behind_itself(tmp_path, monkeypatch):
 
 def test_two_processes_build_it_once(tmp_path):
     """The second waits for the lock, finds a demo and leaves it alone."""
-    code = "import sys; from pathlib import Path; from twostage.demo.corpus_and_bert import build; build(Path(sys.argv[1]), 5, 5)"
+    code = (
+        "import sys; from pathlib import Path; from twostage.demo.corpus_and_bert import build; build(Path(sys.argv[1]), 5, 5)"
+    )
     both = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path / "demo"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

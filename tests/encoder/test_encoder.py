@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from tests.conftest import CHARACTERS, make_bert, make_texts
-from twostage.encoder.encoder import (
-    Encoder,
-    encoder_settings,
-    find_model,
-    load_bert,
-    load_tokenizer,
-    load_tokens,
-    model_name,
-)
+from twostage.encoder.encoder import Encoder, encoder_settings, find_model, load_bert, load_tokenizer, load_tokens, model_name
 from twostage.errors import BadInput
 
 TEXTS = [text for text, _ in make_texts(5, 12, seed=3, length=(1, 120))] + ["", "hello 世界 world"]
@@ -36,9 +28,7 @@ def one_at_a_time(folder, texts, pooling, truncation, max_length):
         with torch.inference_mode():
             output = model(**batch)
         hidden = output.last_hidden_state[0]
-        rows.append(
-            {"cls": hidden[0], "mean": hidden.mean(0), "pooler": output.pooler_output}[pooling].reshape(-1).numpy()
-        )
+        rows.append({"cls": hidden[0], "mean": hidden.mean(0), "pooler": output.pooler_output}[pooling].reshape(-1).numpy())
         counts.append(batch["input_ids"].shape[1])
     return np.stack(rows), counts
 
@@ -72,18 +62,7 @@ def test_a_document_has_the_same_bits_whatever_is_beside_it(tiny_bert):
 def real_tokens(tmp_path_factory):
     """A tokenizer with words of several pieces, so that cutting a text inside a word would show."""
     folder = make_bert(tmp_path_factory.mktemp("pieces") / "bert")
-    words = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *"abcde",
-        *(f"##{c}" for c in "abcde"),
-        "ab",
-        "##cd",
-        "e\u0301",
-    ]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcde", *(f"##{c}" for c in "abcde"), "ab", "##cd", "e\u0301"]
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink(missing_ok=True)
     (folder / "vocab.txt").write_text("\n".join([*words, *CHARACTERS[:40], "、", ".", "##e"]) + "\n", encoding="utf-8")
@@ -157,9 +136,7 @@ def test_checkpoints_of_other_tasks_and_older_or_sharded_files_give_the_same_vec
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             if not (folder / name).exists():
                 shutil.copy(tiny_bert / name, folder / name)
-        assert torch.equal(load_bert(find_model(folder))(torch.tensor([[2, 7, 9, 3]])).last_hidden_state, wanted), (
-            folder
-        )
+        assert torch.equal(load_bert(find_model(folder))(torch.tensor([[2, 7, 9, 3]])).last_hidden_state, wanted), folder
 
 
 def test_weights_stay_what_they_were_when_their_file_is_written_over_in_place(tiny_bert, tmp_path):
@@ -167,9 +144,7 @@ def test_weights_stay_what_they_were_when_their_file_is_written_over_in_place(ti
     shutil.copytree(tiny_bert, folder)
     encoder = Encoder(folder, max_length=48, device="cpu", dtype="float32")
     before = encoder.encode(TEXTS)[0]
-    with open(
-        folder / "model.safetensors", "r+b"
-    ) as file:  # of the same size: a shorter one would end a process that maps it
+    with open(folder / "model.safetensors", "r+b") as file:  # of the same size: a shorter one would end a process that maps it
         size = file.seek(0, 2)
         file.seek(size // 4)
         file.write(bytes(size - size // 4))
@@ -218,10 +193,7 @@ BROKEN = {
     "another class": (lambda f: edit_config(f, model_type="gpt2"), "'gpt2', not 'bert'"),
     "relative positions": (lambda f: edit_config(f, position_embedding_type="relative_key"), "relative positions"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
-    "no tokenizer": (
-        lambda f: [(f / n).unlink(missing_ok=True) for n in ("tokenizer.json", "vocab.txt")],
-        "no tokenizer",
-    ),
+    "no tokenizer": (lambda f: [(f / n).unlink(missing_ok=True) for n in ("tokenizer.json", "vocab.txt")], "no tokenizer"),
     "broken weights": (lambda f: (f / "model.safetensors").write_bytes(b"torn"), "cannot be loaded"),
     "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer cannot be loaded"),
     "small embedding": (lambda f: edit_config(f, vocab_size=50), "embedding 50 rows"),

@@ -95,9 +95,7 @@ class Cramped:
         if len(ids) > self.most:
             if self.on_gpu:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-            raise RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried"
-            )
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried")
         return self.bert(ids, span)
 
 
@@ -154,8 +152,7 @@ def varlen_on_cpu(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, causal=Fa
     pieces = zip(*(part.tensor_split(ends[1:-1].long()) for part, ends in (
         (query, cu_seq_q), (key, cu_seq_k), (value, cu_seq_k))), strict=True)  # fmt: skip
     attended = [
-        F.scaled_dot_product_attention(*(part.transpose(0, 1) for part in qkv), scale=scale).transpose(0, 1)
-        for qkv in pieces
+        F.scaled_dot_product_attention(*(part.transpose(0, 1) for part in qkv), scale=scale).transpose(0, 1) for qkv in pieces
     ]
     return torch.cat(attended), query.new_empty(0), query.new_empty(0)
 

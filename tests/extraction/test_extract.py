@@ -36,16 +36,7 @@ def run(tiny_bert, tmp_path, capsys):
     """run(corpus, *options) -> the cache that extract.py's main printed, and its log."""
 
     def call(corpus, *options, cache="cache", model=tiny_bert):
-        argv = [
-            str(corpus),
-            "--model",
-            str(model),
-            "--max-length",
-            "64",
-            "--cache-dir",
-            str(tmp_path / cache),
-            *options,
-        ]
+        argv = [str(corpus), "--model", str(model), "--max-length", "64", "--cache-dir", str(tmp_path / cache), *options]
         capsys.readouterr()
         assert extract.main([*argv, "--device", "cpu", "--dtype", "float32"]) == 0
         out, log = capsys.readouterr()
@@ -227,46 +218,18 @@ def test_a_model_that_gives_nan_is_refused_naming_the_document(run, corpus, tiny
 
 
 def test_a_plan_is_printed_and_nothing_is_written(corpus, tiny_bert, tmp_path, capsys):
-    argv = [
-        str(corpus),
-        "--model",
-        str(tiny_bert),
-        "--max-length",
-        "30",
-        "--cache-dir",
-        str(tmp_path / "cache"),
-        "--plan",
-    ]
+    argv = [str(corpus), "--model", str(tiny_bert), "--max-length", "30", "--cache-dir", str(tmp_path / "cache"), "--plan"]
     assert extract.main(argv) == 0
     plan = capsys.readouterr().out
-    for word in (
-        "300 in 3 classes",
-        "to encode",
-        "280",
-        "estimated time",
-        "truncated",
-        "over 30",
-        "free on that disk",
-        "█",
-    ):
+    for word in ("300 in 3 classes", "to encode", "280", "estimated time", "truncated", "over 30", "free on that disk", "█"):
         assert word in plan
     assert not (tmp_path / "cache").exists()
 
 
 def test_reading_and_tokenizing_add_to_the_time_on_a_cpu_and_run_along_beside_a_gpu(tmp_path):
-    facts = {
-        "documents": 100,
-        "classes": 2,
-        "done": 0,
-        "lent": 0,
-        "copies": 0,
-        "encode": 100,
-        "tokens_per_character": 1.0,
-    }
+    facts = {"documents": 100, "classes": 2, "done": 0, "lent": 0, "copies": 0, "encode": 100, "tokens_per_character": 1.0}
     files = {"cache": tmp_path / "c.h5", "cache_bytes": 1, "free_bytes": 2}
-    plan = Plan(
-        **facts, **files, tokens=np.array([10, 50]), max_length=30, tokens_per_second=200.0, prepare_seconds=0.04
-    )
+    plan = Plan(**facts, **files, tokens=np.array([10, 50]), max_length=30, tokens_per_second=200.0, prepare_seconds=0.04)
     assert (plan.mean_tokens, plan.seconds) == (20.0, 10.0 + 4.0)
     assert plan.rate == pytest.approx(2000 / 14)
     plan.on_gpu = True
@@ -306,15 +269,11 @@ def test_the_certificate_looks_at_the_same_documents_wherever_they_stand():
     rows = certificate_rows(digest, 20)
     assert len({digest[row].tobytes() for row in rows}) == 20
     backwards = digest[::-1]
-    assert [backwards[row].tobytes() for row in certificate_rows(backwards, 20)] == [
-        digest[row].tobytes() for row in rows
-    ]
+    assert [backwards[row].tobytes() for row in certificate_rows(backwards, 20)] == [digest[row].tobytes() for row in rows]
 
 
 def test_a_resumed_run_with_everything_committed_only_publishes(run, corpus, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        CacheWriter, "publish", lambda self: (_ for _ in ()).throw(BadInput("stopped before publishing"))
-    )
+    monkeypatch.setattr(CacheWriter, "publish", lambda self: (_ for _ in ()).throw(BadInput("stopped before publishing")))
     with pytest.raises(BadInput, match="stopped"):
         run(corpus)
     monkeypatch.undo()

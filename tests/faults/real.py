@@ -68,12 +68,9 @@ def torture(command: list[str], folder: Path, kills: int, within: float | None) 
         resumed = re.search(r"resuming .*?: ([\d,]+) of", (folder / "log").read_text())
         found.append(int(resumed[1].replace(",", "")) if resumed else 0)
         print(
-            f"{'finished' if ended else 'killed'} after {time.monotonic() - began:.1f} s, began with {found[-1]:,}",
-            flush=True,
+            f"{'finished' if ended else 'killed'} after {time.monotonic() - began:.1f} s, began with {found[-1]:,}", flush=True
         )
-    print(
-        f"{killed} kills, {sum(n > 0 for n in found)} attempts resumed, {finished} finished, {equal} of them byte-equal"
-    )
+    print(f"{killed} kills, {sum(n > 0 for n in found)} attempts resumed, {finished} finished, {equal} of them byte-equal")
     return 0 if equal == finished else 1
 
 

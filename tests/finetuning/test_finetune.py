@@ -74,10 +74,7 @@ def tuned(bert: Path, folder: Path, plan: Plan, n: int = 70, head: str = "1C") -
 def hand_written_epoch(bert: Path, plan: Plan, n: int = 70):
     """The recipe as a plain torch loop: Adam, a mean loss over each global batch, nothing else."""
     encoder, head = load_bert(bert).requires_grad_(True).train(), build_head("1C", 32, 3, "relu", plan.seed)
-    groups = [
-        {"params": encoder.parameters(), "lr": plan.encoder_lr},
-        {"params": head.parameters(), "lr": plan.head_lr},
-    ]
+    groups = [{"params": encoder.parameters(), "lr": plan.encoder_lr}, {"params": head.parameters(), "lr": plan.head_lr}]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-8)
     rows = random_rows(n)
     for documents in global_batches(rows.length, plan.batch_size, plan.seed, 1):
@@ -119,9 +116,7 @@ def test_lean_bert_has_the_same_cls_and_the_same_gradients(still_bert):
     assert make_lean(lean)
     for padded in (False, True):
         batch = random_rows(9).batch([3, 5, 7] if padded else [3], 0)
-        vectors = [
-            bert(batch["input_ids"], batch.get("attention_mask")).last_hidden_state[:, 0] for bert in (plain, lean)
-        ]
+        vectors = [bert(batch["input_ids"], batch.get("attention_mask")).last_hidden_state[:, 0] for bert in (plain, lean)]
         assert torch.allclose(*vectors, atol=1e-6)
         for one in vectors:
             one.pow(3).sum().backward()
@@ -160,9 +155,7 @@ def test_a_frozen_classifier_stays_bit_identical_and_a_frozen_encoder_too(tiny_b
     assert largest_difference(model.bert, load_bert(tiny_bert)) > 1e-3
 
     model = tuned(tiny_bert, tmp_path, plan_of(encoder_lr=None), head="3C").model
-    assert all(
-        torch.equal(a, b) for a, b in zip(model.bert.parameters(), load_bert(tiny_bert).parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(model.bert.parameters(), load_bert(tiny_bert).parameters(), strict=True))
     assert not model.train().bert.training  # no dropout either
 
 
@@ -265,9 +258,7 @@ def three_recipes(tiny_bert, news, tmp_path_factory):
     frozen_run(runs, {}, corpus.label_names, digest=corpus.digest[test], label=corpus.label[test])
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        finetune.main(
-            arguments(news, tiny_bert, runs, "--recipe", "B4C3", "B4C4", "B4", "--epochs", 2, "--lr-scale", 10)
-        )
+        finetune.main(arguments(news, tiny_bert, runs, "--recipe", "B4C3", "B4C4", "B4", "--epochs", 2, "--lr-scale", 10))
     return runs, out.getvalue(), corpus
 
 
@@ -459,7 +450,5 @@ def test_too_little_memory_for_one_document_says_what_would_fit(tiny_bert, monke
     assert sizes[1] < 64
     trained = 12 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     monkeypatch.setattr(fit_memory, "available_bytes", lambda device: trained + 300_000)
-    with pytest.raises(
-        BadInput, match=r"one document of 100 tokens.*--max-length \d+ would fit.*--activation-checkpointing"
-    ):
+    with pytest.raises(BadInput, match=r"one document of 100 tokens.*--max-length \d+ would fit.*--activation-checkpointing"):
         fit_memory.fit_micro_batch(model, plan, 100)

@@ -50,9 +50,7 @@ def test_the_gradient_is_that_of_autograd(data):
     U = torch.randn(data.classes, data.hidden, dtype=torch.float64, requires_grad=True)
     b = torch.randn(data.classes, dtype=torch.float64, requires_grad=True)
     X = (data.vectors[data.train].double() - problem.mean) / problem.s
-    loss = (
-        torch.nn.functional.cross_entropy(X @ U.t() + b, data.labels[data.train]) + 0.05 * ((U / problem.s) ** 2).sum()
-    )
+    loss = torch.nn.functional.cross_entropy(X @ U.t() + b, data.labels[data.train]) + 0.05 * ((U / problem.s) ** 2).sum()
     loss.backward()
     with torch.no_grad():
         f, _, dU, db = problem(U, b, 0.1)
@@ -63,9 +61,7 @@ def test_the_gradient_is_that_of_autograd(data):
 def test_the_ceiling_is_a_run_and_says_how_far_each_recipe_stays_behind(cache, tmp_path, capsys):
     status, out, err = run_train_head(capsys, cache, "--recipe", "1C4", "--ceiling", "--runs-dir", tmp_path)
     assert status == 0
-    assert (
-        "1C4 stopped" in out and "below what this head can do: the learning rate is too small, not the features" in out
-    )
+    assert "1C4 stopped" in out and "below what this head can do: the learning rate is too small, not the features" in out
     record = read_json(tmp_path / "ceiling" / "run.json")
     assert record["status"] == "complete" and record["l2"] in [s["l2"] for s in record["strengths"]]
     best = max(s["val_accuracy"] for s in record["strengths"])
@@ -120,9 +116,7 @@ def test_the_learning_curve_says_whether_more_labels_would_help(cache, tmp_path,
     assert more_labels([point(0.8, 0.01, 300), point(0.9, 0.01, 1000)]).startswith("more labels would help:")
     assert more_labels([point(0.9, 0.02, 300), point(0.91, 0.02, 1000)]).startswith("more labels may help")
     assert "hardly" in more_labels([point(0.9, 0.001, 300), point(0.904, 0.001, 1000)])
-    status, out, err = run_train_head(
-        capsys, cache, "--lr", "1e-2", "--epochs", 3, "--learning-curve", "--runs-dir", tmp_path
-    )
+    status, out, err = run_train_head(capsys, cache, "--lr", "1e-2", "--epochs", 3, "--learning-curve", "--runs-dir", tmp_path)
     assert status == 0 and "learning curve of 1C-lr0.01" in out and "more labels" in out
     curve = read_json(tmp_path / "1C-lr0.01" / "run.json")["learning_curve"]
     assert [p["share"] for p in curve] == [0.01, 0.03, 0.1, 0.3, 1.0] and len(curve[0]["val_accuracy"]) == 3

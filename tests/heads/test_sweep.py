@@ -15,9 +15,7 @@ from twostage.heads.sweep_table import wider
 
 
 def trial(index, lr, accuracies, head="1C", seed=0):
-    epochs = [
-        {"epoch": i, "train_loss": 1.0, "val_accuracy": a, "val_macro_f1": a} for i, a in enumerate(accuracies, 1)
-    ]
+    epochs = [{"epoch": i, "train_loss": 1.0, "val_accuracy": a, "val_macro_f1": a} for i, a in enumerate(accuracies, 1)]
     best = accuracies.index(max(accuracies)) + 1 if accuracies else None
     return Trial(index, head, lr, seed, epochs=epochs, best_epoch=best)
 
@@ -88,9 +86,7 @@ def test_a_sweep_leaves_one_run_with_all_trials_and_finds_the_published_rates_to
     assert [t["index"] for t in record["trials"]] == list(range(39))
     assert {t["head_lr"] for t in record["trials"]} == set(RATES)
     chosen = record["trials"][record["trial"]]
-    assert all(
-        record[k] == chosen[k] for k in ("head_lr", "seed", "epochs", "best_epoch", "weight_decay", "batch_size")
-    )
+    assert all(record[k] == chosen[k] for k in ("head_lr", "seed", "epochs", "best_epoch", "weight_decay", "batch_size"))
     assert "test_accuracy" not in chosen
     slow = [max(e["val_accuracy"] for e in t["epochs"]) for t in record["trials"] if t["head_lr"] == 1e-5]
     assert max(slow) + 0.2 < record["epochs"][record["best_epoch"] - 1]["val_accuracy"]
@@ -118,16 +114,12 @@ def test_a_sweep_over_heads_decays_and_batch_sizes_has_a_table_for_each(cache, t
 
 
 def test_a_trial_of_a_sweep_is_the_head_that_the_same_settings_train_alone(cache, tmp_path, capsys):
-    run_train_head(
-        capsys, cache, "--sweep", "--lr", "1e-2", "1e-3", "--seeds", 1, "--epochs", 3, "--runs-dir", tmp_path
-    )
+    run_train_head(capsys, cache, "--sweep", "--lr", "1e-2", "1e-3", "--seeds", 1, "--epochs", 3, "--runs-dir", tmp_path)
     run_train_head(capsys, cache, "--lr", "1e-3", "--epochs", 3, "--runs-dir", tmp_path)
     swept = read_json(tmp_path / "sweep" / "run.json")["trials"][0]
     alone = read_json(tmp_path / "1C-lr0.001" / "run.json")
     assert [e["val_accuracy"] for e in swept["epochs"]] == [e["val_accuracy"] for e in alone["epochs"]]
-    assert [e["train_loss"] for e in swept["epochs"]] == pytest.approx(
-        [e["train_loss"] for e in alone["epochs"]], rel=1e-5
-    )
+    assert [e["train_loss"] for e in swept["epochs"]] == pytest.approx([e["train_loss"] for e in alone["epochs"]], rel=1e-5)
 
 
 def test_all_heads_diverging_is_said_in_one_line(cache, tmp_path, capsys):

@@ -51,9 +51,7 @@ def test_the_saved_head_gives_the_saved_predictions_and_the_printed_accuracy(cac
     assert np.allclose(saved["probabilities"], probabilities, atol=1e-6)
     assert (saved["digest"] == open_cache(cache).digest[open_cache(cache).split == 2]).all()
     assert record["test_accuracy"] == pytest.approx((saved["predicted"] == saved["label"]).mean())
-    assert (
-        config["encoder"] == ENCODER and config["label_names"] == record["label_names"] and config["hidden_size"] == 16
-    )
+    assert config["encoder"] == ENCODER and config["label_names"] == record["label_names"] and config["hidden_size"] == 16
 
 
 def test_published_columns_stand_beside_ours_only_for_the_14_classes_of_thucnews(tmp_path, capsys):
@@ -97,9 +95,7 @@ def test_class_weights_change_the_training(cache, tmp_path, capsys):
             capsys, uneven, "--lr", "1e-2", "--epochs", 3, "--class-weight", weight, "--runs-dir", tmp_path / weight
         )
         assert status == 0
-    losses = [
-        read_json(tmp_path / w / "1C-lr0.01" / "run.json")["epochs"][0]["train_loss"] for w in ("none", "balanced")
-    ]
+    losses = [read_json(tmp_path / w / "1C-lr0.01" / "run.json")["epochs"][0]["train_loss"] for w in ("none", "balanced")]
     assert losses[0] != losses[1]
 
 
@@ -174,7 +170,5 @@ def test_a_cache_swallowed_by_the_recipes_is_explained(capsys):
 
 
 def test_help_needs_neither_torch_nor_numpy():
-    code = (
-        "import sys, train_head; train_head.build_parser().format_help(); print({'torch', 'numpy'} & set(sys.modules))"
-    )
+    code = "import sys, train_head; train_head.build_parser().format_help(); print({'torch', 'numpy'} & set(sys.modules))"
     assert run_script("-c", code).stdout == "set()\n"

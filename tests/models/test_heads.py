@@ -23,11 +23,7 @@ def test_building_a_head_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize(
     ("head", "sizes"),
-    [
-        ("1C", [(768, 14)]),
-        ("3C", [(768, 1536), (1536, 768), (768, 14)]),
-        ("3C-big", [(768, 3072), (3072, 768), (768, 14)]),
-    ],
+    [("1C", [(768, 14)]), ("3C", [(768, 1536), (1536, 768), (768, 14)]), ("3C-big", [(768, 3072), (3072, 768), (768, 14)])],
 )
 def test_the_shapes_are_the_published_ones(head, sizes):
     assert [(layer.in_features, layer.out_features) for layer in linear_layers(build_head(head, 768, 14))] == sizes

@@ -33,9 +33,7 @@ def digests(texts):
     return np.array([list(hashlib.sha256(text.encode()).digest()) for text in texts], np.uint8)
 
 
-def make_run(
-    folder, name, *, names=THREE, wrong=2, seconds=1.0, texts=None, epochs=(0.5, 0.8, 0.7), trials=None, **settings
-):
+def make_run(folder, name, *, names=THREE, wrong=2, seconds=1.0, texts=None, epochs=(0.5, 0.8, 0.7), trials=None, **settings):
     """A complete run whose first `wrong` test documents are taken, surely, for the next class."""
     texts = texts or texts_for(names)
     label = np.arange(len(texts)) % len(names)
@@ -48,15 +46,9 @@ def make_run(
     run = runs.create_run(folder, name, record)
     runs.save_predictions(run.path, digests(texts), label, probabilities)
     found = [
-        {"epoch": i, "train_loss": 1 - a, "val_accuracy": a, "val_macro_f1": a, "seconds": 0.1}
-        for i, a in enumerate(epochs, 1)
+        {"epoch": i, "train_loss": 1 - a, "val_accuracy": a, "val_macro_f1": a, "seconds": 0.1} for i, a in enumerate(epochs, 1)
     ]
-    results = {
-        "epochs": found,
-        "best_epoch": runs.best_epoch(found),
-        "wall_seconds": seconds,
-        "peak_memory_bytes": 10**9,
-    }
+    results = {"epochs": found, "best_epoch": runs.best_epoch(found), "wall_seconds": seconds, "peak_memory_bytes": 10**9}
     if trials:
         results |= {"trials": trials, "trial": 0}
     run.finish(**results, **runs.score_test(label, probabilities.argmax(1), names))
@@ -266,11 +258,7 @@ def test_the_audit_tells_of_copies_leaks_conflicts_and_truncation(tmp_path):
     known = make_corpus(tmp_path, extra=[(first[0], 0, 0), (first[1], 2, 2), ("新", 0, 0), ("新", 0, 0)])
     make_run(tmp_path / "runs", "1C3", recipe="1C3", wrong=1, **known)
     seen = report(tmp_path / "runs")[1]
-    assert (
-        "3 duplicates" in seen
-        and "1 text in more than one split" in seen
-        and "1 text under more than one label" in seen
-    )
+    assert "3 duplicates" in seen and "1 text in more than one split" in seen and "1 text under more than one label" in seen
     assert "32 documents truncated (50.0%)" in seen
     assert "truncated 30 0.967" in seen and "whole 30 1.000" in seen
 

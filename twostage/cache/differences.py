@@ -75,6 +75,4 @@ def changed(name: str, have: list[str], asked: list[str], place, rows: np.ndarra
     first = where[0]
     word = "document differs," if len(where) == 1 else "documents differ, first"
     source = shown(place.sources[int(rows[first])])
-    return [
-        f"{name}: {len(where):,} {word} {source}: {names[0]} {shown(have[first])}, {names[1]} {shown(asked[first])}"
-    ]
+    return [f"{name}: {len(where):,} {word} {source}: {names[0]} {shown(have[first])}, {names[1]} {shown(asked[first])}"]

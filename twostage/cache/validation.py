@@ -53,10 +53,7 @@ def open_safely(path: Path, writable: bool = False) -> tuple[CacheBytes, Header]
         if not stat.S_ISREG(status.st_mode):
             raise Refused("is not a regular file")
         try:
-            with (
-                os.fdopen(os.dup(fd), "rb", buffering=0) as raw,
-                h5py.File(raw, "r", libver="earliest") as file,
-            ):
+            with os.fdopen(os.dup(fd), "rb", buffering=0) as raw, h5py.File(raw, "r", libver="earliest") as file:
                 header, tables = read_structure(file, status.st_size)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
             raise Refused(f"is damaged or no cache ({reason(error)})") from error

@@ -98,10 +98,7 @@ class CacheWriter:
                 self.file.write("truncated", start, self.facts["truncated"][start:stop])
                 for page in map(int, run):
                     rows = stored[page * PAGE_ROWS - first : (page + 1) * PAGE_ROWS - first]
-                    digests = (
-                        vectors_digest(fingerprint, page, rows),
-                        facts_digest(fingerprint, page, self.facts),
-                    )
+                    digests = (vectors_digest(fingerprint, page, rows), facts_digest(fingerprint, page, self.facts))
                     for name, digest in zip(self.digests, digests, strict=True):
                         self.digests[name][page] = np.frombuffer(digest, np.uint8)
             os.fsync(self.file.fd)

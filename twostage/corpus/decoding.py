@@ -76,9 +76,7 @@ class Decoder:
         """Raise BadInput when bytes hold a NUL, which no text has but in UTF-16 and UTF-32."""
         if b"\0" in raw and self.by_line:
             where, byte = shown(where), offset + raw.index(0)
-            raise BadInput(
-                f"{where}: a binary file (NUL at byte {byte:,}); take it out, or name its --encoding (utf-16?)"
-            )
+            raise BadInput(f"{where}: a binary file (NUL at byte {byte:,}); take it out, or name its --encoding (utf-16?)")
 
 
 def without_surrogates(text: str) -> str:

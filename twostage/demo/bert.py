@@ -41,9 +41,7 @@ def write_bert(texts: list[str], folder: Path, *, steps: int, seed: int) -> None
     config.architectures = ["BertModel"]
     config.save_pretrained(folder)
     weights = {name: tensor.detach().contiguous() for name, tensor in model.bert.state_dict().items()}
-    (folder / "model.safetensors").write_bytes(
-        save(weights, metadata={"format": "pt"})
-    )  # save_file hides it from others
+    (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))  # save_file hides it from others
 
 
 def write_vocabulary(texts: list[str], folder: Path) -> BertTokenizerFast:

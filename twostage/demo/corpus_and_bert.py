@@ -73,9 +73,7 @@ def write_demo(folder: Path, per_class: int, steps: int, seed: int) -> None:
     from twostage.demo.text import documents
 
     sample = documents(per_class, seed)
-    say(
-        f"demo: writing {len(sample):,} generated documents and pretraining a tiny BERT on them, once, in {folder.parent}"
-    )
+    say(f"demo: writing {len(sample):,} generated documents and pretraining a tiny BERT on them, once, in {folder.parent}")
     for name, number, text in sample:
         path = folder / "THUCNews" / name / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)

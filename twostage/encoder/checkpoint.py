@@ -12,13 +12,7 @@ from twostage.errors import BadInput
 
 SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists is the one that transformers loads
 SHARDED_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 HUB_PATTERNS = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
 
 
@@ -123,9 +117,7 @@ def weight_files(folder: Path) -> list[Path]:
                     f"{folder}: no weights file {missing[0]}, which {index.name} names; get it from the same checkpoint"
                 )
             return [index, *(folder / name for name in names)]
-    raise BadInput(
-        f"{folder}: no weights (model.safetensors or pytorch_model.bin); copy the checkpoint's own beside it"
-    )
+    raise BadInput(f"{folder}: no weights (model.safetensors or pytorch_model.bin); copy the checkpoint's own beside it")
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.encoder.checkpoint import (
-    check_max_length,
-    digest_files,
-    encoder_settings,
-    find_model,
-    model_name,
-    read_config,
-)
+from twostage.encoder.checkpoint import check_max_length, digest_files, encoder_settings, find_model, model_name, read_config
 from twostage.errors import BadInput
 
 __all__ = [
@@ -94,9 +87,7 @@ def load_tokenizer(folder: Path, vocab_size: int | None = None):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
-        raise BadInput(
-            f"{folder}: its tokenizer cannot be loaded ({reason}); copy the checkpoint's own beside it"
-        ) from None
+        raise BadInput(f"{folder}: its tokenizer cannot be loaded ({reason}); copy the checkpoint's own beside it") from None
     if not tokenizer.is_fast:
         raise BadInput(
             f"{folder}: {type(tokenizer).__name__} has no fast form (20 times slower); give a checkpoint with tokenizer.json"
@@ -108,9 +99,7 @@ def load_tokenizer(folder: Path, vocab_size: int | None = None):
             f"{folder}: the tokenizer has ids up to {highest}, the model's embedding {rows} rows: the vocabulary is "
             "another checkpoint's; copy the model's own"
         )
-    if tokenizer.cls_token_id is None or tokenizer("", add_special_tokens=True)["input_ids"][:1] != [
-        tokenizer.cls_token_id
-    ]:
+    if tokenizer.cls_token_id is None or tokenizer("", add_special_tokens=True)["input_ids"][:1] != [tokenizer.cls_token_id]:
         raise BadInput(f"{folder}: the tokenizer does not put [CLS] in front of a text; copy the checkpoint's own")
     return tokenizer
 
@@ -134,11 +123,7 @@ def load_bert(folder: Path, *, pooler: bool = False):
     logging.disable_progress_bar()
     try:
         model, info = BertModel.from_pretrained(
-            folder,
-            add_pooling_layer=pooler,
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
+            folder, add_pooling_layer=pooler, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
@@ -152,9 +137,7 @@ def load_bert(folder: Path, *, pooler: bool = False):
         way = "use --pooling cls or mean" if all(name.startswith("pooler.") for name in missing) else "get it anew"
         raise BadInput(f"{folder}: the checkpoint lacks {missing[0]}{_more(missing)}; {way}")
     if info.get("mismatched_keys"):
-        raise BadInput(
-            f"{folder}: weights and config.json differ in shape ({sorted(map(str, info['mismatched_keys']))[0]})"
-        )
+        raise BadInput(f"{folder}: weights and config.json differ in shape ({sorted(map(str, info['mismatched_keys']))[0]})")
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # off the mapped file: whoever writes over it must not reach a run under way
     return model.eval().requires_grad_(False)

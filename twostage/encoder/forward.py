@@ -60,8 +60,7 @@ class FoldedBert:
         for part, before, after in zip(parts, added, added[1:], strict=False):
             own, between = part.attention.self, part.output.dense.bias
             weight, bias = (
-                torch.cat([getattr(one, kind) for one in (own.query, own.key, own.value)])
-                for kind in ("weight", "bias")
+                torch.cat([getattr(one, kind) for one in (own.query, own.key, own.value)]) for kind in ("weight", "bias")
             )
             up = part.intermediate.dense
             self.layers.append(Layer(

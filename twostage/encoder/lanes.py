@@ -172,6 +172,4 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether this is CUDA's, or the CPU allocator's, way to say that memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(
-        sign in str(error) for sign in ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
+    return any(sign in str(error) for sign in ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))

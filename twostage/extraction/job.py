@@ -26,15 +26,7 @@ class Extraction:
     since: the time (seconds since the epoch) before the corpus was read."""
 
     def __init__(
-        self,
-        folder: Path,
-        tokens,
-        corpus,
-        identity,
-        path: Path,
-        device: str,
-        tokens_per_batch: int | None,
-        since: float,
+        self, folder: Path, tokens, corpus, identity, path: Path, device: str, tokens_per_batch: int | None, since: float
     ):
         self.folder, self.tokens, self.corpus, self.identity, self.path = folder, tokens, corpus, identity, path
         self.device, self.tokens_per_batch, self.since = device, tokens_per_batch, since
@@ -69,9 +61,7 @@ class Extraction:
             self.times = pipeline.run()
         except KeyboardInterrupt:
             kept = int(writer.done.sum())
-            say(
-                f"interrupted: {kept:,} of {len(done):,} documents are kept; run the same command again to go on from there"
-            )
+            say(f"interrupted: {kept:,} of {len(done):,} documents are kept; run the same command again to go on from there")
             raise
         finally:
             self._close()

@@ -94,9 +94,7 @@ class Pipeline:
     encoder may be None when nothing is left to encode. expected_tokens (N,) is a guess of each document's length.
     """
 
-    def __init__(
-        self, corpus, writer, lent, todo: Todo, encoder, expected_tokens: np.ndarray, tokens_per_second: float
-    ):
+    def __init__(self, corpus, writer, lent, todo: Todo, encoder, expected_tokens: np.ndarray, tokens_per_second: float):
         self.corpus, self.writer, self.lent, self.todo, self.encoder = corpus, writer, lent, todo, encoder
         self.windows = Windows(todo, expected_tokens, tokens_per_second)
         self.times = Times()

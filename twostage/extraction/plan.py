@@ -62,9 +62,7 @@ class Plan:
         """Return the plan as log lines."""
         lines = [f"plan: {self.counts()}"]
         if len(self.tokens):
-            at = ", ".join(
-                f"{p} % {t}" for p, t in zip(PERCENTILES, self.percentiles(), strict=True) if p in (5, 50, 95)
-            )
+            at = ", ".join(f"{p} % {t}" for p, t in zip(PERCENTILES, self.percentiles(), strict=True) if p in (5, 50, 95))
             over = f"{self.truncated_share():.1%} over {self.max_length}"
             lines.append(f"plan: tokens a document: {at}; {over} (sample of {len(self.tokens)})")
         if self.encode:
@@ -93,10 +91,7 @@ class Plan:
             ("duplicate texts", f"{self.copies:,}"),
             ("cache file", f"{self.cache}, {size(self.cache_bytes)}"),
             ("free on that disk", size(self.free_bytes)),
-            (
-                "estimated time",
-                f"{duration(self.seconds)}, at {self.rate:,.0f} tokens/s" if self.encode else "0:00",
-            ),
+            ("estimated time", f"{duration(self.seconds)}, at {self.rate:,.0f} tokens/s" if self.encode else "0:00"),
         ]
         if len(self.tokens):
             values = zip(PERCENTILES, self.percentiles(), strict=True)
@@ -118,8 +113,7 @@ class Plan:
             counts, names = [*counts, beyond], [*names, f"over {top}"]
         most = max(counts)
         return ["", "tokens    documents of the sample"] + [
-            f"{name:>9} {'█' * round(BAR * count / most):<{BAR}} {count}"
-            for name, count in zip(names, counts, strict=True)
+            f"{name:>9} {'█' * round(BAR * count / most):<{BAR}} {count}" for name, count in zip(names, counts, strict=True)
         ]
 
 

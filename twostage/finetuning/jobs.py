@@ -39,17 +39,11 @@ def jobs_of(args) -> list[Job]:
     """What the command line asks for: recipes by name, one's own rates, or else B4C3. BadInput where it asks for both."""
     own = args.encoder_lr is not None or args.head_lr is not None
     if args.recipe and (own or args.head):
-        raise BadInput(
-            "--recipe brings its own head and rates: leave out --head, --encoder-lr and --head-lr, or the recipe"
-        )
+        raise BadInput("--recipe brings its own head and rates: leave out --head, --encoder-lr and --head-lr, or the recipe")
     if args.head and not own:
-        raise BadInput(
-            f"--head {args.head} needs a rate: give --encoder-lr, --head-lr or both; a part without one is frozen"
-        )
+        raise BadInput(f"--head {args.head} needs a rate: give --encoder-lr, --head-lr or both; a part without one is frozen")
     if own and args.lr_scale != 1:
-        raise BadInput(
-            "--lr-scale multiplies the rates of recipes: with --encoder-lr and --head-lr give the rates themselves"
-        )
+        raise BadInput("--lr-scale multiplies the rates of recipes: with --encoder-lr and --head-lr give the rates themselves")
     if own:
         recipes = [Recipe("", args.head or "1C", args.encoder_lr, args.head_lr, OWN_EPOCHS, SCRIPT, (), 0.0)]
     else:
@@ -108,14 +102,9 @@ def something_to_resume(runs_dir: Path, jobs: list[Job]) -> None:
     """BadInput where no run of any of these jobs is incomplete: --resume would start from nothing, or do nothing."""
     names = {job.name for job in jobs}
     ours = [record for _, record in _records(runs_dir) if record.get("base_name") in names]
-    if all(record["status"] == "complete" for record in ours) and len({r["base_name"] for r in ours}) in (
-        0,
-        len(names),
-    ):
+    if all(record["status"] == "complete" for record in ours) and len({r["base_name"] for r in ours}) in (0, len(names)):
         found = "all are complete" if ours else "there are none"
-        raise BadInput(
-            f"nothing to resume in {runs_dir}: of the runs {', '.join(sorted(names))} {found}; leave out --resume"
-        )
+        raise BadInput(f"nothing to resume in {runs_dir}: of the runs {', '.join(sorted(names))} {found}; leave out --resume")
 
 
 def _records(runs_dir: Path) -> list[tuple[Path, dict]]:

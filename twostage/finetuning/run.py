@@ -75,11 +75,7 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
         say(f"{path} is complete: nothing to resume")
         return read_run(path) | {"path": str(path)}
     with run:
-        weight = (
-            balanced(torch.from_numpy(rows["train"].label).long(), len(names))
-            if args.class_weight == "balanced"
-            else None
-        )
+        weight = balanced(torch.from_numpy(rows["train"].label).long(), len(names)) if args.class_weight == "balanced" else None
         plan = Plan(
             job.encoder_lr, job.head_lr, job.epochs, args.batch_size, args.batch_size, args.seed, device,
             getattr(torch, setting.dtype), args.warmup_fraction, args.weight_decay, weight, args.activation_checkpointing,

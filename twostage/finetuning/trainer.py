@@ -18,13 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    get_constant_schedule_with_warmup,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, get_constant_schedule_with_warmup
 from transformers.utils import logging
 
 from twostage import metrics
@@ -165,8 +159,7 @@ class FineTuner(Trainer):
         total = sum(float(self.weight[batch["labels"]].sum(dtype=torch.float64)) for batch in batches)
         if self.plan.device.type == "cuda":  # pinned, so that the copy waits for nothing
             batches = [
-                {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
-                for batch in batches
+                {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()} for batch in batches
             ]
         return batches, total
 

@@ -44,9 +44,7 @@ class Optimum:
 
 
 @torch.no_grad()
-def fit_ceiling(
-    data: HeadData, class_weight: str = "none", strengths=STRENGTHS
-) -> tuple[Optimum, list[Optimum], float]:
+def fit_ceiling(data: HeadData, class_weight: str = "none", strengths=STRENGTHS) -> tuple[Optimum, list[Optimum], float]:
     """The optimum of the strength that is best on val (the stronger on a tie), all optima, and the seconds it took."""
     start = time.perf_counter()
     weight = balanced(data.labels[data.train], data.classes) if class_weight == "balanced" else None
@@ -92,11 +90,7 @@ def run_ceiling(data: HeadData, common: Common) -> dict:
         memory.reset_peak(data.device)
         best, tried, seconds = fit_ceiling(data, common.class_weight)
         counts = confusion(best.head(), data, data.val)
-        figures = {
-            "val_accuracy": best.val_accuracy,
-            "val_macro_f1": metrics.macro_f1(counts),
-            "seconds": round(seconds, 4),
-        }
+        figures = {"val_accuracy": best.val_accuracy, "val_macro_f1": metrics.macro_f1(counts), "seconds": round(seconds, 4)}
         trial = Trial(0, "1C", None, common.seed, 0.0, None)
         trial.epochs, trial.best_epoch = [{"epoch": 1, "train_loss": best.cross_entropy, **figures}], 1
         run.log({"index": 0, **trial.epochs[0]})

@@ -109,7 +109,9 @@ def _dtype_that_fits(cache: FeatureCache, device: torch.device) -> str:
         free = min(free or 1 << 62, memory.available_bytes(device) or 1 << 62)
     if free is None or numbers * NUMBER_BYTES[stored] < 0.9 * free:
         return stored
-    need = f"{cache.path}: its vectors take {numbers * NUMBER_BYTES[stored] / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
+    need = (
+        f"{cache.path}: its vectors take {numbers * NUMBER_BYTES[stored] / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
+    )
     if stored == "float32" and numbers * 2 < 0.9 * free:
         say(f"{need}: held as float16, each value rounded to 11 bits")
         return "float16"

@@ -38,9 +38,7 @@ def learning_curve(data: HeadData, record: dict, common: Common) -> list[dict]:
                 bank.fit(view, epochs, common.seed, weight, lambda *_: progress.advance(1))
                 reached.append(trial.best["val_accuracy"] if trial.best else 0.0)
             mean, deviation = spread(reached)
-            curve.append(
-                {"share": share, "n_train": size, "val_accuracy": reached, "mean": mean, "deviation": deviation}
-            )
+            curve.append({"share": share, "n_train": size, "val_accuracy": reached, "mean": mean, "deviation": deviation})
     return curve
 
 

@@ -15,15 +15,7 @@ from twostage import memory
 from twostage.errors import BadInput
 from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.data import HeadData
-from twostage.heads.training import (
-    EPOCHS,
-    Common,
-    finish_run,
-    run_settings,
-    spread,
-    time_left,
-    train_bank,
-)
+from twostage.heads.training import EPOCHS, Common, finish_run, run_settings, spread, time_left, train_bank
 from twostage.progress import say
 from twostage.recipes import BATCH_SIZE
 from twostage.report.build import write_report
@@ -31,9 +23,7 @@ from twostage.runs.folder import create_run
 
 LEADERBOARD_SECONDS = 5.0
 DECADES, PER_DECADE = (-5, -1), 3
-RATES = tuple(
-    float(f"{10 ** (DECADES[0] + i / PER_DECADE):.3g}") for i in range((DECADES[1] - DECADES[0]) * PER_DECADE + 1)
-)
+RATES = tuple(float(f"{10 ** (DECADES[0] + i / PER_DECADE):.3g}") for i in range((DECADES[1] - DECADES[0]) * PER_DECADE + 1))
 
 
 @dataclass(frozen=True)
@@ -58,9 +48,7 @@ class Setting:
     trials: list[Trial]
 
     def __post_init__(self):
-        reached = [
-            t.best or {"val_accuracy": 0.0, "val_macro_f1": 0.0} for t in self.trials
-        ]  # diverged at once: nothing
+        reached = [t.best or {"val_accuracy": 0.0, "val_macro_f1": 0.0} for t in self.trials]  # diverged at once: nothing
         self.accuracy, self.deviation = spread([r["val_accuracy"] for r in reached])
         self.macro_f1, _ = spread([r["val_macro_f1"] for r in reached])
         first = self.trials[0]

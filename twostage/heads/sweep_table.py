@@ -40,9 +40,7 @@ def sweep_table(record: dict, cache: Path | str) -> str:
             remark = published(s.lr, key[0]) if key[1] == BATCH_SIZE else ""
             remark = "   ".join(filter(None, ["<- best" if s is top else "", remark]))
             bar = "#" * round(20 * s.accuracy)
-            lines.append(
-                f"{s.lr:9.3g}  {s.accuracy:.3f} ±{s.deviation:.3f}  {s.epochs:>15}  {bar:20} {remark}".rstrip()
-            )
+            lines.append(f"{s.lr:9.3g}  {s.accuracy:.3f} ±{s.deviation:.3f}  {s.epochs:>15}  {bar:20} {remark}".rstrip())
         further = wider([s.lr for s in mine], top.lr)
         if further:
             rates = " ".join(f"{x:g}" for x in further)

@@ -64,9 +64,7 @@ def train_run(data: HeadData, job: Job, common: Common) -> dict:
         bank = train_bank(data, trials, job.epochs, common, run, job.name)
         chosen = max((t for t in trials if t.best), key=lambda t: (t.best["val_accuracy"], -t.index), default=None)
         if chosen is None:
-            raise BadInput(
-                f"{job.name}: the loss is no number any more in epoch 1: give a lower learning rate than {job.lr:g}"
-            )
+            raise BadInput(f"{job.name}: the loss is no number any more in epoch 1: give a lower learning rate than {job.lr:g}")
         finish_run(data, run, common, chosen, bank.head(chosen.index), trials if len(trials) > 1 else None)
     write_report(common.runs_dir)
     return run.record | {"path": str(run.path)}
@@ -111,9 +109,7 @@ def require_memory(data: HeadData, trials: list[Trial]) -> None:
         )
 
 
-def finish_run(
-    data: HeadData, run: Run, common: Common, chosen: Trial, head, trials: list[Trial] | None, **more
-) -> None:
+def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, trials: list[Trial] | None, **more) -> None:
     """Score the chosen head on test, once; write head/, predictions.npz and run.json (`more`: further keys)."""
     head = head.to(data.device)
     with torch.no_grad():
@@ -127,9 +123,7 @@ def finish_run(
         "encoder": data.cache.encoder, "fingerprint": data.cache.fingerprint,
     }  # fmt: skip
     save_head(run.path / "head", head, config)
-    results = (
-        trial_settings(chosen) | trial_results(chosen) | score_test(labels, probabilities.argmax(1), data.label_names)
-    )
+    results = trial_settings(chosen) | trial_results(chosen) | score_test(labels, probabilities.argmax(1), data.label_names)
     if trials:
         results["trial"] = chosen.index
         results["trials"] = [trial_record(t) for t in trials if t.epochs]

@@ -88,9 +88,7 @@ def join(
     """The two parts, shared and not copied, as one model. The encoder keeps its own config, and with it its own dropout."""
     config = _with_labels(ClassifierConfig(**_settings(bert.config)), label_names)
     config.head, config.activation, config.pooling = head, activation, pooling
-    with torch.device(
-        "meta"
-    ):  # the parts built here are thrown away at once: give them no memory and no random numbers
+    with torch.device("meta"):  # the parts built here are thrown away at once: give them no memory and no random numbers
         model = BertClassifier(config)
     model.bert, model.head = bert, head_module
     return model

@@ -99,9 +99,7 @@ def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
     try:
         folder = find_model(name)
     except BadInput as error:
-        raise BadInput(
-            f"{error}" if model else f"the encoder of {path}: {error}: name its folder with --model"
-        ) from None
+        raise BadInput(f"{error}" if model else f"the encoder of {path}: {error}: name its folder with --model") from None
     keep = {name: settings[name] for name in ("max_length", "truncation", "pooling", "compute_dtype")}
     differing = differences(settings, encoder_settings(folder, **keep), (path.name, folder.name))
     if differing:

@@ -22,9 +22,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
     )
-    parser.add_argument(
-        "--markdown", action="store_true", help="print the tables as Markdown instead, for a paper or a README"
-    )
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown instead, for a paper or a README")
     return parser
 
 

@@ -118,9 +118,7 @@ class Frame:
         for tick in self.x_ticks:
             x = self.x(tick)
             parts.append(f'<path class="axis" d="M{x:.1f} {self.bottom}v5"/>')
-            parts.append(
-                f'<text class="tick mid" x="{x:.1f}" y="{self.bottom + 18}">{escape(self.x_text(tick))}</text>'
-            )
+            parts.append(f'<text class="tick mid" x="{x:.1f}" y="{self.bottom + 18}">{escape(self.x_text(tick))}</text>')
         parts.append(f'<path class="axis" d="M{self.left} {self.bottom}H{end:.1f}"/>')
         parts.append(f'<text class="tick end" x="{end:.1f}" y="{self.bottom + 36}">{escape(x_label)}</text>')
         parts.append(f'<text class="tick" x="{self.left}" y="{self.bottom + 36}">↑ {escape(y_label)}</text>')
@@ -152,9 +150,7 @@ def kind(s: Series | Spot) -> str:
     return "accent" if s.accent else "ink"
 
 
-def line_chart(
-    title, series, x_label, y_label, size, *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=(), level=None
-):
+def line_chart(title, series, x_label, y_label, size, *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=(), level=None):
     """Lines with a label at their end. `marks` are (x, text): upright dashed lines, for instance the published rates.
 
     `level` is (y, text): a level dashed line.
@@ -214,9 +210,7 @@ def spot_chart(title, spots, x_label, y_label, size, *, x_ticks, x_text="{:g}".f
             if b[0] >= frame.left and b[0] + wide <= frame.width - 4 and frame.top - 8 <= b[1] <= frame.bottom - 14
         ]
         free = [
-            b
-            for b in inside
-            if not any(b[0] < t[2] and b[0] + wide > t[0] and b[1] < t[3] and b[1] + 14 > t[1] for t in taken)
+            b for b in inside if not any(b[0] < t[2] and b[0] + wide > t[0] and b[1] < t[3] and b[1] + 14 > t[1] for t in taken)
         ]
         left, top, side, offset = (free or inside or boxes)[0]
         taken.append((left, top, left + wide, top + 14))

@@ -67,12 +67,8 @@ def runs_section(runs: list[RunView], damaged: list[tuple[str, str]]) -> str:
                 td(rates(r) if r.complete else ""),
             ]
         )
-    rows += [
-        [th(name), td(""), td(f"damaged, skipped: {why}", "text"), td(""), td(""), td("")] for name, why in damaged
-    ]
+    rows += [[th(name), td(""), td(f"damaged, skipped: {why}", "text"), td(""), td(""), td("")] for name, why in damaged]
     head = [th("run"), th("started"), th("state"), th("test accuracy", "n"), th("seed", "n"), th("learning rate")]
     return section(
-        "All runs",
-        ["Every run folder, the newest first, also those that are not shown above."],
-        table(["".join(head)], rows),
+        "All runs", ["Every run folder, the newest first, also those that are not shown above."], table(["".join(head)], rows)
     )

@@ -70,9 +70,7 @@ class Documents:
                 return lines
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        lines = audit(
-            self.digest, self.label, self.split, self.sources, self.label_names, truncated=self.truncated
-        ).lines()
+        lines = audit(self.digest, self.label, self.split, self.sources, self.label_names, truncated=self.truncated).lines()
         known = {**(known if isinstance(known, dict) else {}), self.key: lines}
         partial = memo.with_name(f".audit.{os.getpid()}.partial")
         partial.write_text(json.dumps(known), encoding="utf-8")
@@ -165,9 +163,5 @@ def _caches(run: RunView, fingerprint: str, runs_dir: Path) -> list[Path]:
 
 def _keys(digest: np.ndarray, label: np.ndarray) -> np.ndarray:
     """(N,) strings that numpy compares whole: digest, label, and a last byte that is never zero."""
-    parts = [
-        digest,
-        np.ascontiguousarray(label, "<i4").view(np.uint8).reshape(-1, 4),
-        np.ones((len(label), 1), np.uint8),
-    ]
+    parts = [digest, np.ascontiguousarray(label, "<i4").view(np.uint8).reshape(-1, 4), np.ones((len(label), 1), np.uint8)]
     return np.ascontiguousarray(np.concatenate(parts, axis=1)).view("S37").ravel()

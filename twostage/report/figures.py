@@ -14,26 +14,10 @@ def epoch_chart(group: Group, size: tuple[int, int]) -> str:
     shown = list(group.columns)
     rest = best([r for r in group.complete if not r.base and not r.is_ceiling])
     shown += [rest] if rest else []
-    series = [
-        Series(
-            r.name,
-            r.curve,
-            style=_style(r),
-            accent=r.finetuned,
-            hollow=_scaled(r),
-        )
-        for r in shown
-    ]
+    series = [Series(r.name, r.curve, style=_style(r), accent=r.finetuned, hollow=_scaled(r)) for r in shown]
     last = max(x for s in series for x, _ in s.points)
     ticks = list(range(1, last + 1)) if last <= 20 else None
-    return line_chart(
-        "Accuracy on val by epoch",
-        series,
-        "epoch",
-        "val accuracy",
-        size,
-        x_ticks=ticks or [1, last],
-    )
+    return line_chart("Accuracy on val by epoch", series, "epoch", "val accuracy", size, x_ticks=ticks or [1, last])
 
 
 def rate_series(group: Group) -> list[Series]:
@@ -43,9 +27,7 @@ def rate_series(group: Group) -> list[Series]:
         return []
     sweep = sweeps[-1]
     names = [
-        k
-        for k in ("head", "batch_size", "weight_decay", "class_weight")
-        if len({str(t.get(k)) for t in sweep.trials}) > 1
+        k for k in ("head", "batch_size", "weight_decay", "class_weight") if len({str(t.get(k)) for t in sweep.trials}) > 1
     ]
     found: dict[str, dict[float, list[float]]] = {}
     for trial in sweep.trials:
@@ -86,28 +68,11 @@ def label_chart(run: RunView, size: tuple[int, int]) -> str:
 
 def cost_chart(group: Group, size: tuple[int, int]) -> str:
     spots = [
-        Spot(
-            r.name,
-            max(r.seconds, 0.01),
-            r.accuracy,
-            *r.interval,
-            style=_style(r),
-            accent=r.finetuned,
-            hollow=_scaled(r),
-        )
-        for r in [
-            *group.columns,
-            *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS],
-        ]
+        Spot(r.name, max(r.seconds, 0.01), r.accuracy, *r.interval, style=_style(r), accent=r.finetuned, hollow=_scaled(r))
+        for r in [*group.columns, *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS]]
     ]
     return spot_chart(
-        "Test accuracy over seconds",
-        spots,
-        "time, logarithmic",
-        "test accuracy",
-        size,
-        x_ticks=TIMES,
-        x_text=_time,
+        "Test accuracy over seconds", spots, "time, logarithmic", "test accuracy", size, x_ticks=TIMES, x_text=_time
     )
 
 

@@ -26,10 +26,7 @@ def _group(group: Group) -> list[str]:
         parts += [PUBLISHED_NOTE] if has_published(group) else []
     parts.append(_results(group))
     if group.frozen and group.tuned:
-        parts += [
-            f"Against the best frozen run, {cell(group.frozen.name)}, on the same test documents:",
-            _paired(group),
-        ]
+        parts += [f"Against the best frozen run, {cell(group.frozen.name)}, on the same test documents:", _paired(group)]
     return [*parts, f"Each class, by {cell(group.best.name)}:", _classes(group)]
 
 

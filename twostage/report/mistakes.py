@@ -57,8 +57,7 @@ def findings_of(group: Group, documents: Documents | None, why_not: str, runs_di
     wrong = np.flatnonzero(~right)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:SHOWN]
     found.mistakes = [
-        Mistake(names[p["label"][i]], names[p["predicted"][i]], float(sure[i]), p["digest"][i].tobytes().hex())
-        for i in wrong
+        Mistake(names[p["label"][i]], names[p["predicted"][i]], float(sure[i]), p["digest"][i].tobytes().hex()) for i in wrong
     ]
     if documents is not None:
         rows = documents.rows_of(run)
@@ -93,6 +92,4 @@ def _read_texts(found: Findings, documents: Documents, rows: np.ndarray) -> None
         mistake.text = text
     gone = sum(mistake.text is None for mistake, _ in known)
     if gone:
-        found.notes.append(
-            f"{gone} of these documents changed or moved in {corpus} since the run: their text is not shown."
-        )
+        found.notes.append(f"{gone} of these documents changed or moved in {corpus} since the run: their text is not shown.")

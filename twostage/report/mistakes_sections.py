@@ -44,9 +44,7 @@ def data_section(found: Findings) -> str:
     """The audit of all documents, and whether truncation costs accuracy."""
     if found.audit is None:
         return ""
-    lines = found.audit or [
-        "Nothing to report: no copies, no leaks between splits, no contradicting labels, no small classes"
-    ]
+    lines = found.audit or ["Nothing to report: no copies, no leaks between splits, no contradicting labels, no small classes"]
     body = f'<ul class="plain">{"".join(f"<li>{text(line[:1].upper() + line[1:])}.</li>" for line in lines)}</ul>'
     if found.parts:
         head = [th("test documents"), th("documents", "n"), th("accuracy", "n")]

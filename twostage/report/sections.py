@@ -16,9 +16,7 @@ def verdict_section(group: Group, extraction: float | None) -> str:
         for k, what in (("n_train", "train"), ("n_val", "choose the epoch"), ("n_test", "test"))
         if k in n
     ]
-    facts += (
-        dict(group.best.setting).get("max_length", "").split("|") if "max_length" in dict(group.best.setting) else []
-    )
+    facts += dict(group.best.setting).get("max_length", "").split("|") if "max_length" in dict(group.best.setting) else []
     said = "".join(f"<p>{prose(line)}</p>" for line in verdict(group, extraction))
     return f'<div class="verdict">{said}</div><p class="facts">{text(" · ".join(facts))}</p>'
 
@@ -37,9 +35,7 @@ def recipe_section(group: Group) -> str:
         first.append(th(run.record["recipe"] if run else name, "n start", span, sub=_subtitle(group, run)))
         second.append(th("ours", "n soft start") if published else th("val", "n soft start"))
         second += [th("publ.", "n soft")] if published else []
-    last = max(
-        [e for _, r in columns if r for e, _ in r.curve] + [len(RECIPES[n].published) for n, _ in columns if published]
-    )
+    last = max([e for _, r in columns if r for e, _ in r.curve] + [len(RECIPES[n].published) for n, _ in columns if published])
     rows = []
     for epoch in range(1, last + 1):
         row = [td(epoch, "first")]
@@ -89,9 +85,7 @@ def recipe_section(group: Group) -> str:
     return section(
         "The seven recipes by epoch",
         about,
-        table(
-            ["".join(first), "".join(second)], rows, kind="recipes full" if len(columns) > 5 else "recipes", foot=foot
-        ),
+        table(["".join(first), "".join(second)], rows, kind="recipes full" if len(columns) > 5 else "recipes", foot=foot),
         wide=True,
     )
 
@@ -120,9 +114,7 @@ def rate_section(group: Group) -> str:
     if not series:
         return ""
     best = group.frozen
-    at_edge = [
-        s for s in series if s.points and max(s.points, key=lambda p: p[1])[0] in (s.points[0][0], s.points[-1][0])
-    ]
+    at_edge = [s for s in series if s.points and max(s.points, key=lambda p: p[1])[0] in (s.points[0][0], s.points[-1][0])]
     about = [
         "Accuracy on val of each head's best epoch, over its learning rate; the band spans the seeds, the line is their mean."
     ]
@@ -162,9 +154,7 @@ def cost_section(group: Group, extraction: float | None) -> str:
         about.append(
             "Published GPU memory at batch 64: BERT and classifier 20.9 GB, BERT alone 20.58 GB, classifier alone 2.37 GB."
         )
-    return section(
-        "Cost against accuracy", about, figure(lambda size: cost_chart(group, size)) + table(["".join(head)], rows)
-    )
+    return section("Cost against accuracy", about, figure(lambda size: cost_chart(group, size)) + table(["".join(head)], rows))
 
 
 def paired_section(group: Group) -> str:
@@ -212,7 +202,7 @@ def ceiling_section(group: Group) -> str:
     head = [th("run"), th("learning rate"), th("test accuracy", "n"), th(f"against {acc(best)}")]
     about = [
         f"The regularised optimum of a one-layer head on these vectors reaches {acc(best)} ({interval(group.ceiling)}) on test. "
-        "A one-layer head that stays well below it has the wrong rate or too few steps: the features are not to blame.",
+        "A one-layer head that stays well below it has the wrong rate or too few steps: the features are not to blame."
     ]
     return section("Ceiling", about, table(["".join(head)], rows) if rows else "")
 

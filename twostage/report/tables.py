@@ -60,10 +60,7 @@ def _ours(record: dict, epochs: int) -> list[str]:
     cells = []
     for epoch in range(1, epochs + 1):
         values = [
-            e["val_accuracy"]
-            for trial in record.get("trials") or [record]
-            for e in trial["epochs"]
-            if e["epoch"] == epoch
+            e["val_accuracy"] for trial in record.get("trials") or [record] for e in trial["epochs"] if e["epoch"] == epoch
         ]
         text = f"{np.mean(values):.3f}" if values else ""
         cells.append(text + (f"±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""))

@@ -73,9 +73,7 @@ def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
                 raise BadInput(f"{path} is not a folder: give another --runs-dir") from None
             number += 1
         except OSError as error:
-            raise BadInput(
-                f"cannot create {path} ({error.strerror}): give a --runs-dir that can be written to"
-            ) from None
+            raise BadInput(f"cannot create {path} ({error.strerror}): give a --runs-dir that can be written to") from None
     record = {"schema": SCHEMA, "status": "running", "name": path.name, **settings, "versions": versions()}
     record["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     write_json(path / "run.json", record)
@@ -113,8 +111,7 @@ def score_test(labels: np.ndarray, predicted: np.ndarray, label_names: list[str]
         "test_accuracy_ci95": list(metrics.wilson(right, len(labels))),
         "test_macro_f1": metrics.macro_f1(counts),
         "per_class": [
-            {"label": name, **{key: column[i].item() for key, column in columns.items()}}
-            for i, name in enumerate(label_names)
+            {"label": name, **{key: column[i].item() for key, column in columns.items()}} for i, name in enumerate(label_names)
         ],
         "confusion": counts.tolist(),
     }
@@ -138,9 +135,7 @@ def save_predictions(folder: Path, digest: np.ndarray, label: np.ndarray, probab
 def write_json(path: Path, value: dict) -> None:
     """Write JSON so that the file is always whole: beside it first, then renamed over it. Not-a-number becomes null."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(
-        json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    partial.write_text(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -24,9 +24,7 @@ def check(record: dict) -> None:
     counts = np.array(record["confusion"])
     _need(counts.shape == (len(names),) * 2 and counts.dtype.kind == "i" and (counts >= 0).all(), "confusion")
     for row in record["per_class"]:
-        _need(
-            isinstance(row["label"], str) and all(_number(row[k]) for k in ("precision", "recall", "f1")), "per_class"
-        )
+        _need(isinstance(row["label"], str) and all(_number(row[k]) for k in ("precision", "recall", "f1")), "per_class")
         _need(isinstance(row["support"], int), "per_class")
     _need(len(record["per_class"]) == len(names), "per_class")
     for key in ("encoder_lr", "head_lr", "lr_scale", "peak_memory_bytes", "steps", "n_train", "n_val", "n_test"):
@@ -50,10 +48,7 @@ def _check_epochs(record: dict) -> None:
     epochs = record["epochs"]
     _need(isinstance(epochs, list) and epochs, "epochs")
     for epoch in epochs:
-        _need(
-            isinstance(epoch["epoch"], int) and _number(epoch["val_accuracy"]) and 0 <= epoch["val_accuracy"] <= 1,
-            "epochs",
-        )
+        _need(isinstance(epoch["epoch"], int) and _number(epoch["val_accuracy"]) and 0 <= epoch["val_accuracy"] <= 1, "epochs")
     _need(any(e["epoch"] == record["best_epoch"] for e in epochs), "best_epoch")
 
 

@@ -107,9 +107,7 @@ class RunView:
                 return None
             both = np.concatenate([found["label"], found["predicted"]]).astype(np.int64)
             return found if m and both.min() >= 0 and both.max() < c else None
-        except (
-            Exception
-        ):  # a zip can be broken in many ways; whatever the way, the run is shown without its predictions
+        except Exception:  # a zip can be broken in many ways; whatever the way, the run is shown without its predictions
             return None
 
     @cached_property
