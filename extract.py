@@ -56,13 +56,14 @@ def main(argv=None) -> int:
     from twostage.corpus.layout import recognise
     from twostage.corpus.reader import read_corpus
     from twostage.demo import corpus_and_bert as demo
-    from twostage.encoder import encoder
+    from twostage.encoder import checkpoint, encoder
+    from twostage.encoder.settings import encoder_settings
     from twostage.extraction import job as extraction
 
     # What is no corpus is said first; the model's folder is checked before the corpus is read, and that before any model work.
     corpus_path, model = demo.resolve(asked.corpus, asked.model, asked.cache_dir)
     recognise(corpus_path)
-    folder = encoder.find_model(model)
+    folder = checkpoint.find_model(model)
     tokens = encoder.load_tokens(folder, asked.max_length, asked.truncation)
     began = time.time()
     corpus = read_corpus(corpus_path, per_class=asked.per_class, encoding=asked.encoding, on_undecodable=asked.on_undecodable)
@@ -71,7 +72,7 @@ def main(argv=None) -> int:
 
     # What decides each vector, and with the documents in their order the cache.
     device = encoder.resolve_device(asked.device)
-    settings = encoder.encoder_settings(
+    settings = encoder_settings(
         folder,
         max_length=asked.max_length,
         truncation=asked.truncation,
@@ -81,14 +82,14 @@ def main(argv=None) -> int:
     identity = Identity(
         encoder=settings,
         store_dtype=asked.store_dtype,
-        hidden_size=encoder.read_config(folder)["hidden_size"],
+        hidden_size=checkpoint.read_config(folder)["hidden_size"],
         label_names=corpus.label_names,
         digest=corpus.digest,
         label=corpus.label,
         split=corpus.split,
         sources=corpus.sources,
     )
-    path = cache_path(asked.cache_dir, corpus.name, encoder.model_name(model), identity)
+    path = cache_path(asked.cache_dir, corpus.name, checkpoint.model_name(model), identity)
     job = extraction.Extraction(folder, tokens, corpus, identity, path, device, asked.tokens_per_batch, began)
     if asked.plan:
         print("\n".join(job.plan_only()))

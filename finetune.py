@@ -101,7 +101,9 @@ def main(argv=None) -> int:
         say(line)
     check_splits(corpus, path)
 
-    from twostage.encoder.encoder import encoder_settings, find_model, load_tokenizer, resolve_device, resolve_dtype
+    from twostage.encoder.checkpoint import find_model
+    from twostage.encoder.encoder import load_tokenizer, resolve_device, resolve_dtype
+    from twostage.encoder.settings import encoder_settings
     from twostage.encoder.tokenizer import Tokens
 
     folder = find_model(model)
@@ -117,7 +119,7 @@ def main(argv=None) -> int:
     # 2. Every document tokenized, once for all runs and epochs.
     import numpy as np
 
-    from twostage.cache.identity import SPLITS
+    from twostage import SPLITS
     from twostage.finetuning.dataset import tokenize
 
     tokens = Tokens(tokenizer, args.max_length, args.truncation)
@@ -166,7 +168,7 @@ def check_writable(runs_dir: Path) -> None:
 
 def check_splits(corpus, path) -> None:
     """BadInput for an empty split or a train with one class; classes that train lacks are said."""
-    from twostage.cache.identity import SPLITS
+    from twostage import SPLITS
 
     for number, name in enumerate(SPLITS):
         if not (corpus.split == number).any():

@@ -103,6 +103,7 @@ def main(argv=None) -> int:
     from twostage.heads import training as head_runs
     from twostage.progress import say
     from twostage.report import tables
+    from twostage.report.build import write_report
     from twostage.runs.folder import add_to_run
 
     data = head_data.load(args.cache or find_cache(args.cache_dir), resolve_device(args.device))
@@ -118,7 +119,10 @@ def main(argv=None) -> int:
     # 2. One run a recipe, or a combination of the given settings.
     seeds = tuple(range(args.seeds)) if args.seeds else (args.seed,)
     common = head_runs.Common(args.runs_dir, seeds, args.seed, args.activation, args.class_weight, args.lr_scale)
-    records = [head_runs.train_run(data, job, common) for job in jobs(args, recipes)]
+    records = []
+    for job in jobs(args, recipes):
+        records.append(head_runs.train_run(data, job, common))
+        write_report(args.runs_dir)
     if records:
         print(tables.accuracy_table(records))
 
@@ -126,11 +130,13 @@ def main(argv=None) -> int:
     if args.sweep:
         seeds = tuple(range(args.seeds or 3))
         records.append(sweep.run_sweep(data, grid(args), replace(common, seeds=seeds, lr_scale=1.0)))
+        write_report(args.runs_dir)
         print("\n" * (len(records) > 1) + sweep_table.sweep_table(records[-1], data.cache.path))
 
     # 4. The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
         ceiling = ceiling_of.run_ceiling(data, common)
+        write_report(args.runs_dir)
         print("\n" + ceiling_of.ceiling_text(ceiling, records))
     if args.learning_curve:
         best = max(records, key=val_accuracy)

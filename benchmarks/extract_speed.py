@@ -25,7 +25,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import extract
-from twostage.encoder.encoder import Encoder, load_bert, load_tokenizer, read_config, resolve_dtype
+from twostage.encoder.checkpoint import read_config
+from twostage.encoder.encoder import Encoder, load_bert, load_tokenizer, resolve_dtype
 
 CASES = {  # model, mean tokens, spread of their logarithm, documents on a CPU, on a GPU
     "minilm-articles": ("minilm", 480, 0.5, 96, 20000),

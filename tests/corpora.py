@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from twostage import SPLITS
 from twostage.corpus.reader import read_corpus
-from twostage.corpus.splits import SPLITS
 from twostage.errors import BadInput
 
 WORDS = ("甲乙丙丁", "天地玄黄", "宇宙洪荒", "日月盈昃", "寒来暑往")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twostage import cli
 from twostage.errors import BadInput
+from twostage.predict import model_of_older_run
 from twostage.runs.folder import read_run
 
 EXAMPLES = """examples:
@@ -75,7 +76,7 @@ def write_head_run(run: Path, folder: Path, model: str | None) -> None:
     from twostage.models.saved import encoder_folder
 
     head, config = load_head(run / "head")
-    encoder = encoder_folder(run, config, model)
+    encoder = encoder_folder(run, config, model or model_of_older_run(run))
 
     from twostage.encoder.encoder import load_bert, load_tokenizer
     from twostage.models.classifier import save_classifier

@@ -10,6 +10,12 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
     return np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Class weights n / (C * count) of a loss, (C,) float32; 0 for a class without documents."""
+    count = np.bincount(labels, minlength=classes).astype(float)
+    return np.where(count > 0, len(labels) / (classes * np.maximum(count, 1)), 0).astype(np.float32)
+
+
 def per_class(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall, f1 and support of each class, each of shape (C,), from a confusion matrix; 0 where undefined."""
     right = np.diag(counts).astype(float)

@@ -55,7 +55,7 @@ def main(argv=None) -> int:
 
     from twostage.models.saved import load_run
 
-    trained = load_run(args.run, model=args.model, device=args.device, dtype=args.dtype)
+    trained = load_run(args.run, model=args.model or model_of_older_run(args.run), device=args.device, dtype=args.dtype)
     empty = done = 0
     with Progress(total or 0, "texts", "predict") as progress:
         for chunk in chunks(lines, 1 if not args.texts and not args.file and sys.stdin.isatty() else CHUNK):
@@ -77,6 +77,20 @@ def main(argv=None) -> int:
     if empty > 1:
         say(f"{empty:,} of {done:,} texts are empty")
     return 0
+
+
+def model_of_older_run(run: Path) -> str | None:
+    """Where the facts beside its cache say the encoder of a run lay, for a run.json that does not say it itself."""
+    from twostage.cache.reader import read_facts
+    from twostage.models.saved import recorded_model
+    from twostage.runs.folder import read_run
+
+    record = read_run(run)
+    cache = record.get("cache")
+    if recorded_model(record) or not isinstance(cache, dict) or not isinstance(cache.get("path"), str):
+        return None
+    model = read_facts(cache["path"]).get("model")
+    return model if isinstance(model, str) and model else None
 
 
 def source_of(args) -> tuple[Iterable[str], int | None]:

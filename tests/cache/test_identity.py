@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from tests.faults.stage import make_identity
 from twostage.cache.differences import explain
-from twostage.cache.identity import ENCODER_FIELDS, cache_path, decode_names, differences, encode_names
+from twostage.cache.identity import cache_path, decode_names, encode_names
 from twostage.cache.reader import open_cache
 from twostage.cache.reuse import nearest_cache
 from twostage.cache.writer import CacheWriter
+from twostage.encoder.settings import ENCODER_FIELDS, differences
 from twostage.errors import BadInput
 
 

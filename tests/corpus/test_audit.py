@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twostage import SPLITS
 from twostage.corpus.audit import SMALL_CLASS, Standing, absent_classes, audit
-from twostage.corpus.splits import SPLITS
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 2), st.integers(0, 2)), max_size=40)
 

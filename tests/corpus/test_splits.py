@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpora import write_lines
+from twostage import SPLITS
 from twostage.corpus.reader import read_corpus
-from twostage.corpus.splits import SPLITS, by_position, carve, pick_key, pick_per_class, split_position
+from twostage.corpus.splits import by_position, carve, pick_key, pick_per_class, split_position
 
 LETTERS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n\r\0"), min_size=1, max_size=12)
 TEXTS = st.lists(LETTERS.filter(str.strip), min_size=1, max_size=30)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.corpora import cnews, small_tree, titles, tnews
+from twostage import SPLITS
 from twostage.corpus.reader import read_corpus, texts_of
-from twostage.corpus.splits import SPLITS
 from twostage.errors import BadInput
 from twostage.report.documents import Documents
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from tests.conftest import CHARACTERS, make_bert, make_texts
-from twostage.encoder.encoder import Encoder, encoder_settings, find_model, load_bert, load_tokenizer, load_tokens, model_name
+from twostage.encoder.checkpoint import find_model, model_name
+from twostage.encoder.encoder import Encoder, load_bert, load_tokenizer, load_tokens
+from twostage.encoder.settings import encoder_settings
 from twostage.errors import BadInput
 
 TEXTS = [text for text, _ in make_texts(5, 12, seed=3, length=(1, 120))] + ["", "hello 世界 world"]

@@ -354,7 +354,7 @@ def test_frozen_and_fine_tuned_stand_side_by_side_on_the_same_documents(three_re
 
 
 def encoder_of(bert: Path, **changes) -> dict:
-    from twostage.encoder.encoder import encoder_settings
+    from twostage.encoder.settings import encoder_settings
 
     given = {"max_length": 48, "truncation": "head", "pooling": "cls", "compute_dtype": "bfloat16"}
     return encoder_settings(bert, **given | changes)

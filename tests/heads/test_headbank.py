@@ -2,13 +2,15 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twostage.heads.bank import HeadBank, Trial, balanced
+from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.sweep import RATES
+from twostage.metrics import balanced_weights
 from twostage.models.head import build_head
 from twostage.runs.shuffle import epoch_order
 
@@ -53,7 +55,7 @@ def grid(head="1C", rates=RATES, decays=(0.0,), seeds=(0, 1), batch_size=64):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_linear_heads_of_all_rates_end_where_torch_ends(weighted, dtype):
     data = make_data(dtype=dtype)
-    weight = balanced(data.labels[data.train], C) if weighted else None
+    weight = data.balanced(data.train) if weighted else None
     trials = grid(decays=(0.0, 0.1))
     bank = HeadBank(trials, D, C)
     bank.fit(data, 1, 0, weight)
@@ -183,7 +185,7 @@ def test_threads_change_nothing_but_rounding():
 
 
 def test_balanced_weights_are_documents_over_classes_times_count():
-    ours = balanced(torch.tensor([0] * 7 + [1] * 2 + [3] * 5), 4)
+    ours = balanced_weights(np.array([0] * 7 + [1] * 2 + [3] * 5), 4)
     assert ours.tolist() == pytest.approx([14 / (4 * 7), 14 / (4 * 2), 0, 14 / (4 * 5)])  # none of class 2: no weight
 
 

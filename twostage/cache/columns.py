@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from twostage import SPLITS
 from twostage.cache.format import ROW_FACTS, SETTLED, facts_digest, pages_of
-from twostage.cache.identity import SPLITS, fingerprint_of
+from twostage.cache.identity import fingerprint_of
 from twostage.cache.pages import CacheBytes, page_rows
 from twostage.cache.validation import Header
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from twostage.cache.identity import SPLITS, differences, shown
+from twostage import SPLITS
+from twostage.encoder.settings import differences, short
 
 
 def explain(have, asked, names: tuple[str, str] = ("cache", "asked")) -> list[str]:
@@ -35,7 +36,7 @@ def differing_names(have: list[str], asked: list[str], names: tuple[str, str]) -
     new, gone = [n for n in asked if n not in have], [n for n in have if n not in asked]
     if not new and not gone:
         return "label_names: the same names in another order"
-    parts = [f"{word} {', '.join(shown(n) for n in few[:3])}" for word, few in (("new", new), ("gone", gone)) if few]
+    parts = [f"{word} {', '.join(short(n) for n in few[:3])}" for word, few in (("new", new), ("gone", gone)) if few]
     return f"label_names: {names[0]} {len(have)}, {names[1]} {len(asked)} ({'; '.join(parts)})"
 
 
@@ -74,5 +75,5 @@ def changed(name: str, have: list[str], asked: list[str], place, rows: np.ndarra
         return []
     first = where[0]
     word = "document differs," if len(where) == 1 else "documents differ, first"
-    source = shown(place.sources[int(rows[first])])
-    return [f"{name}: {len(where):,} {word} {source}: {names[0]} {shown(have[first])}, {names[1]} {shown(asked[first])}"]
+    source = short(place.sources[int(rows[first])])
+    return [f"{name}: {len(where):,} {word} {source}: {names[0]} {short(have[first])}, {names[1]} {short(asked[first])}"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twostage.cache.identity import ENCODER_FIELDS
+from twostage.encoder.settings import ENCODER_FIELDS, short
+from twostage.errors import BadInput
 
 PAGE_ROWS = 64  # rows covered by one digest
 ATTRIBUTES = (*ENCODER_FIELDS, "store_dtype", "fingerprint")
@@ -71,3 +72,22 @@ def facts_digest(fingerprint: str, page: int, facts: dict[str, np.ndarray]) -> b
     parts = [b"facts", bytes.fromhex(fingerprint), page.to_bytes(8, "little")]
     parts += [facts[name][rows].tobytes() for name in ROW_FACTS]
     return hashlib.sha256(b"".join([*parts, facts["source_bytes"][start:stop].tobytes()])).digest()
+
+
+def storable(vectors: np.ndarray, dtype: np.dtype, sources: list[str]) -> np.ndarray:
+    """(n, D) vectors -> the same in `dtype`. BadInput naming the document of the first number that does not survive."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = np.ascontiguousarray(vectors, dtype)
+    wrong = np.flatnonzero(~np.isfinite(stored).all(axis=1))
+    if not len(wrong):
+        return stored
+    at = int(wrong[0])
+    if np.isfinite(vectors[at]).all():
+        raise BadInput(
+            f"{short(sources[at])}: its vector reaches {float(np.abs(vectors[at]).max()):,.0f}, more than float16 holds "
+            "(65,504); use --store-dtype float32"
+        )
+    raise BadInput(
+        f"{short(sources[at])}: the encoder gives a number that is not finite; check that document and the weights, "
+        "or try --dtype float32"
+    )

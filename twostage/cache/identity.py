@@ -12,16 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage import SPLITS
+from twostage.encoder.settings import ENCODER_FIELDS, fits_field
 from twostage.errors import BadInput
 
-FORMAT = 1  # of the cache file, and of vectors: a change by more than rounding makes it 2
-ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
-NUMBERS = ("max_length", "format")  # the other fields are strings
 STORE_DTYPES = ("float16", "float32")
-SPLITS = ("train", "val", "test")
-TEXT_LIMIT = 4096  # bytes of one encoder setting
 NAMES_LIMIT = 1 << 26  # bytes of all label names, as JSON
-SHOWN = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +85,6 @@ class Identity:
         return fingerprint_of(self.encoder, self.store_dtype, self.hidden_size, names, rows)
 
 
-def fits_field(name: str, value: object) -> bool:
-    """Whether an encoder setting has the type and size that the cache file keeps."""
-    if name in NUMBERS:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    return isinstance(value, str) and "\0" not in value and 0 < len(value.encode("utf-8", "replace")) <= TEXT_LIMIT
-
-
 def fingerprint_of(encoder: dict, store_dtype: str, hidden_size: int, names: bytes, rows: tuple) -> str:
     """sha256 over the settings as JSON with sorted keys, the label names, then the bytes of `rows`: text digests
     (N, 32), labels int32, splits uint8, source ends int64, sources; little-endian. Hex."""
@@ -129,21 +118,3 @@ def decode_names(data: bytes) -> list[str]:
 def cache_path(cache_dir: str | Path, corpus_name: str, model_name: str, identity: Identity) -> Path:
     """<corpus>-<model>-<first 8 hex of the fingerprint>.h5 in that folder."""
     return Path(cache_dir) / f"{corpus_name}-{model_name}-{identity.fingerprint[:8]}.h5"
-
-
-def differences(have: dict, asked: dict, names: tuple[str, str] = ("cache", "asked")) -> list[str]:
-    """The fields that differ: ["max_length: cache 256, asked 512"]. Digests are cut to 12 digits."""
-    fields = [*have, *(name for name in asked if name not in have)]
-    return [
-        f"{field}: {names[0]} {shown(have.get(field, 'none'))}, {names[1]} {shown(asked.get(field, 'none'))}"
-        for field in fields
-        if have.get(field) != asked.get(field)
-    ]
-
-
-def shown(value) -> str:
-    text = value if isinstance(value, str) else str(value)
-    if len(text) == 64 and not text.strip("0123456789abcdef"):
-        return text[:12] + "…"
-    text = text if text.isprintable() and text else ascii(text)
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage import SPLITS
 from twostage.cache.columns import read_facts_checked
 from twostage.cache.format import PAGE_ROWS, pages_of
-from twostage.cache.identity import SPLITS
 from twostage.cache.pages import CacheBytes, page_rows
 from twostage.cache.validation import Header, open_safely
 from twostage.errors import BadInput

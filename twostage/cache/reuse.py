@@ -8,9 +8,10 @@ import numpy as np
 from twostage.cache.columns import read_facts_checked
 from twostage.cache.differences import explain, rows_as_keys, settings
 from twostage.cache.format import PAGE_ROWS, pages_of
-from twostage.cache.identity import Identity, differences
+from twostage.cache.identity import Identity
 from twostage.cache.reader import FeatureCache, list_caches, open_cache
 from twostage.cache.validation import open_safely
+from twostage.encoder.settings import differences
 from twostage.errors import BadInput
 from twostage.progress import say
 

@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 
 from twostage.cache.format import SETTLED, Table, tables_of
-from twostage.cache.identity import NUMBERS, Identity, encode_names
+from twostage.cache.identity import Identity, encode_names
 from twostage.cache.pages import CacheBytes, write_fully
+from twostage.encoder.settings import NUMBERS
 from twostage.errors import BadInput
 
 

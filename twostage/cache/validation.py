@@ -9,17 +9,9 @@ import h5py
 import numpy as np
 
 from twostage.cache.format import ATTRIBUTES, Table, tables_of
-from twostage.cache.identity import (
-    ENCODER_FIELDS,
-    FORMAT,
-    NAMES_LIMIT,
-    NUMBERS,
-    STORE_DTYPES,
-    TEXT_LIMIT,
-    decode_names,
-    fits_field,
-)
+from twostage.cache.identity import NAMES_LIMIT, STORE_DTYPES, decode_names
 from twostage.cache.pages import CacheBytes, disk_trouble
+from twostage.encoder.settings import ENCODER_FIELDS, FORMAT, NUMBERS, TEXT_LIMIT, fits_field
 from twostage.errors import BadInput
 
 

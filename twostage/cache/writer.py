@@ -11,12 +11,11 @@ import numpy as np
 
 from twostage.cache.columns import read_facts_checked
 from twostage.cache.differences import explain
-from twostage.cache.format import PAGE_ROWS, facts_digest, pages_of, vectors_digest
+from twostage.cache.format import PAGE_ROWS, facts_digest, pages_of, storable, vectors_digest
 from twostage.cache.identity import Identity
 from twostage.cache.lock import release_lock, take_lock
 from twostage.cache.pages import CacheBytes, disk_trouble, page_rows, write_fully
 from twostage.cache.reader import FeatureCache
-from twostage.cache.storable import storable
 from twostage.cache.structure import build, create_partial, fsync_folder
 from twostage.cache.validation import open_safely
 from twostage.errors import BadInput

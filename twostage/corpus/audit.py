@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twostage.corpus.decoding import shown
-from twostage.corpus.splits import SPLITS, TRAIN
+from twostage import SPLITS
+from twostage.corpus.splits import TRAIN
+from twostage.errors import shown
 
 SMALL_CLASS = 20  # documents in train below which a class is called too small
 EXAMPLES = 5

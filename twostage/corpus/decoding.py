@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twostage.corpus.splits import pick_key, split_position
-from twostage.errors import BadInput
+from twostage.errors import BadInput, shown
 
 RECORD = np.dtype([("digest", "u1", 32), ("position", ">u8"), ("pick", "u1", 32), ("characters", "<i4")])
 UTF8_BOM = codecs.BOM_UTF8
@@ -82,9 +82,3 @@ class Decoder:
 def without_surrogates(text: str) -> str:
     """Put U+FFFD for each lone surrogate: half a character, which UTF-8 can't hold."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
-def shown(name: object) -> str:
-    """Return a file's name or a piece of text fit for one line of a message, whatever is in it."""
-    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from twostage.corpus.audit import Audit
-from twostage.corpus.decoding import shown
-from twostage.errors import BadInput
+from twostage.errors import BadInput, shown
 
 FILES_NAMED = 10
 

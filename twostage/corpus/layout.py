@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from twostage.corpus.decoding import UTF8_BOM, shown
-from twostage.corpus.splits import SPLITS
-from twostage.errors import BadInput
+from twostage import SPLITS
+from twostage.corpus.decoding import UTF8_BOM
+from twostage.errors import BadInput, shown
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 SPLIT_FILE = re.compile(r"(?:.*[._-])?(train|val|valid|validation|dev|test)\.(txt|tsv|json|jsonl)", re.IGNORECASE)

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from twostage.corpus.decoding import Decoder, shown, without_surrogates
-from twostage.errors import BadInput
+from twostage.corpus.decoding import Decoder, without_surrogates
+from twostage.errors import BadInput, shown
 
 TEXT_KEYS = ("sentence", "text")
 LABEL_KEYS = ("label_des", "label")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.corpus.decoding import RECORD, Decoder, record, shown
+from twostage import SPLITS
+from twostage.corpus.decoding import RECORD, Decoder, record
 from twostage.corpus.findings import Documents, Undecodable
 from twostage.corpus.layout import Layout
 from twostage.corpus.line_parser import class_names, enumerate_lines, parse, parsed_again, unlabelled
-from twostage.corpus.splits import SPLITS
-from twostage.errors import BadInput
+from twostage.errors import BadInput, shown
 from twostage.progress import Progress
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage import SPLITS
 from twostage.corpus.audit import absent_classes, audit
-from twostage.corpus.decoding import Decoder, shown, text_digest
+from twostage.corpus.decoding import Decoder, text_digest
 from twostage.corpus.findings import Documents, Findings
 from twostage.corpus.layout import Layout, recognise
 from twostage.corpus.line_parser import enumerate_lines, parsed_again
 from twostage.corpus.lines import line_texts, read_lines
-from twostage.corpus.splits import SPLITS, TRAIN, by_position, carve, pick_per_class
+from twostage.corpus.splits import TRAIN, by_position, carve, pick_per_class
 from twostage.corpus.tree import read_tree, tree_texts
-from twostage.errors import BadInput
+from twostage.errors import BadInput, shown
 
 
 @dataclass

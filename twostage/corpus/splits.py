@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 
-SPLITS = ("train", "val", "test")
+from twostage import SPLITS
+
 TRAIN, VAL, TEST = range(3)
 VAL_FROM = 0.8
 TEST_FROM = 0.9

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.corpus.decoding import RECORD, Decoder, record, shown
+from twostage import SPLITS
+from twostage.corpus.decoding import RECORD, Decoder, record
 from twostage.corpus.findings import Documents, Undecodable
 from twostage.corpus.layout import Layout, has_txt, ignored, is_txt
-from twostage.corpus.splits import SPLITS
-from twostage.errors import BadInput
+from twostage.errors import BadInput, shown
 from twostage.progress import Progress
 
 THREADS = 8  # more than cores: they wait for the disk

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from twostage.cache.identity import FORMAT
 from twostage.errors import BadInput
 
 SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists is the one that transformers loads
@@ -148,22 +147,6 @@ def _digest(files: list[Path]) -> str:
         return each[0]
     lines = (f"{path.name} {digest}\n" for path, digest in zip(files, each, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling: str, compute_dtype: str) -> dict:
-    """The settings that decide a text's vector, by the names of ENCODER_FIELDS; BadInput for an impossible max_length."""
-    check_max_length(folder, max_length)
-    digests = digest_files(folder)
-    return {
-        "weights": digests.weights,
-        "config": digests.config,
-        "tokenizer": digests.tokenizer,
-        "max_length": max_length,
-        "truncation": truncation,
-        "pooling": pooling,
-        "compute_dtype": compute_dtype,
-        "format": FORMAT,
-    }
 
 
 def check_max_length(folder: Path, max_length: int) -> None:

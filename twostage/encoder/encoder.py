@@ -4,22 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.encoder.checkpoint import check_max_length, digest_files, encoder_settings, find_model, model_name, read_config
+from twostage.encoder.checkpoint import check_max_length, read_config
 from twostage.errors import BadInput
-
-__all__ = [
-    "Encoder",
-    "digest_files",
-    "encoder_settings",
-    "find_model",
-    "load_bert",
-    "load_tokenizer",
-    "load_tokens",
-    "model_name",
-    "read_config",
-    "resolve_device",
-    "resolve_dtype",
-]
 
 
 def resolve_device(name: str) -> str:

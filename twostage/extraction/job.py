@@ -10,13 +10,14 @@ import numpy as np
 
 from twostage.cache.reader import write_facts
 from twostage.cache.reuse import find_vectors, nearest_cache
-from twostage.encoder.encoder import Encoder, digest_files
+from twostage.encoder.checkpoint import digest_files
+from twostage.encoder.encoder import Encoder
 from twostage.errors import BadInput
 from twostage.extraction.certificate import certify
 from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times, what_to_do
 from twostage.extraction.plan import expected_tokens, make_plan, time_batches
 from twostage.progress import duration, say
-from twostage.runs.folder import versions
+from twostage.versions import versions
 
 CLOCK_SLACK = 2.0  # seconds by which a file system's clock may be behind ours
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from twostage.cache.identity import differences
+from twostage.encoder.settings import differences
 from twostage.errors import BadInput
 from twostage.models.head import linear_layers, load_head
 from twostage.runs.folder import read_run

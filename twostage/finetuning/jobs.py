@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.cache.identity import differences
+from twostage.encoder.settings import differences
 from twostage.errors import BadInput
 from twostage.recipes import Recipe, find_recipe, scaled
 from twostage.runs.folder import Run, create_run, read_run

@@ -19,7 +19,7 @@ from twostage.finetuning.jobs import SCRIPT, Job
 from twostage.finetuning.parts import Plan, prepare
 from twostage.finetuning.scoring import scores
 from twostage.finetuning.trainer import FineTuner
-from twostage.heads.bank import balanced
+from twostage.metrics import balanced_weights
 from twostage.models.classifier import join, save_classifier
 from twostage.models.head import build_head
 from twostage.progress import say
@@ -75,7 +75,9 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
         say(f"{path} is complete: nothing to resume")
         return read_run(path) | {"path": str(path)}
     with run:
-        weight = balanced(torch.from_numpy(rows["train"].label).long(), len(names)) if args.class_weight == "balanced" else None
+        weight = None
+        if args.class_weight == "balanced":
+            weight = torch.from_numpy(balanced_weights(rows["train"].label, len(names)))
         plan = Plan(
             job.encoder_lr, job.head_lr, job.epochs, args.batch_size, args.batch_size, args.seed, device,
             getattr(torch, setting.dtype), args.warmup_fraction, args.weight_decay, weight, args.activation_checkpointing,

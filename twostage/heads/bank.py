@@ -164,12 +164,6 @@ class HeadBank:
                 return
 
 
-def balanced(labels, classes: int):
-    """Class weights n / (C * count), float32 (C,); 0 for a class without documents."""
-    count = torch.bincount(labels, minlength=classes).double()
-    return torch.where(count > 0, labels.numel() / (classes * count.clamp(min=1)), 0).float()
-
-
 def _shares(labels, batch_size: int, class_weight):
     """The weight of each document in the mean of its batch, (n,)."""
     weight = torch.ones(labels.numel(), device=labels.device) if class_weight is None else class_weight[labels]

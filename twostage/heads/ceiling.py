@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from twostage import memory, metrics
-from twostage.heads.bank import Trial, balanced
+from twostage.heads.bank import Trial
 from twostage.heads.data import HeadData
 from twostage.heads.logistic import CHUNK, Logistic, minimise
 from twostage.heads.training import Common, finish_run, run_settings
 from twostage.models.head import build_head
 from twostage.progress import Progress
-from twostage.report.build import write_report
 from twostage.runs.folder import create_run
 
 STRENGTHS = tuple(10.0**-k for k in range(-1, 8))  # of l2, times the mean variance of the features; strong to weak
@@ -47,7 +46,7 @@ class Optimum:
 def fit_ceiling(data: HeadData, class_weight: str = "none", strengths=STRENGTHS) -> tuple[Optimum, list[Optimum], float]:
     """The optimum of the strength that is best on val (the stronger on a tie), all optima, and the seconds it took."""
     start = time.perf_counter()
-    weight = balanced(data.labels[data.train], data.classes) if class_weight == "balanced" else None
+    weight = data.balanced(data.train) if class_weight == "balanced" else None
     problem = Logistic(data.vectors, data.labels, data.train, data.classes, weight)
     found: list[tuple[Optimum, torch.Tensor]] = []
 
@@ -98,7 +97,6 @@ def run_ceiling(data: HeadData, common: Common) -> dict:
         strengths = [{name: getattr(optimum, name) for name in names} for optimum in tried]
         steps = sum(optimum.iterations for optimum in tried)
         finish_run(data, run, common, trial, best.head(), None, l2=best.l2, strengths=strengths, steps=steps)
-    write_report(common.runs_dir)
     return run.record | {"path": str(run.path)}
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from twostage import memory
-from twostage.cache.identity import SPLITS
+from twostage import SPLITS, memory
 from twostage.cache.reader import FeatureCache, open_cache, read_facts
 from twostage.errors import BadInput
+from twostage.metrics import balanced_weights
 from twostage.progress import say
 
 NUMBER_BYTES = {"float16": 2, "float32": 4}
@@ -39,11 +39,15 @@ class HeadData:
     def classes(self) -> int:
         return len(self.label_names)
 
+    def balanced(self, rows: torch.Tensor) -> torch.Tensor:
+        """(C,) float32 class weights from the labels of these rows."""
+        return torch.from_numpy(balanced_weights(self.labels[rows].cpu().numpy(), self.classes)).to(self.device)
+
     def facts(self) -> dict:
         """What run.json says about the data."""
         beside = read_facts(self.cache.path)
         cache = {"path": str(Path(self.cache.path).resolve())}
-        cache |= {key: beside[key] for key in ("corpus", "corpus_path", "corpus_name", "encoding") if key in beside}
+        cache |= {key: beside[key] for key in ("corpus", "corpus_name", "encoding", "model") if key in beside}
         return {
             "cache": cache,
             "fingerprint": self.cache.fingerprint,

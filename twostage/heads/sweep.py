@@ -18,7 +18,6 @@ from twostage.heads.data import HeadData
 from twostage.heads.training import EPOCHS, Common, finish_run, run_settings, spread, time_left, train_bank
 from twostage.progress import say
 from twostage.recipes import BATCH_SIZE
-from twostage.report.build import write_report
 from twostage.runs.folder import create_run
 
 LEADERBOARD_SECONDS = 5.0
@@ -101,7 +100,6 @@ def run_sweep(data: HeadData, grid: Grid, common: Common) -> dict:
         if best is None:
             raise BadInput("every head of the sweep diverged in its first epoch: give lower rates with --lr")
         finish_run(data, run, common, best[0].best_trial, best[1], trials)
-    write_report(common.runs_dir)
     return run.record | {"path": str(run.path)}
 
 

@@ -9,12 +9,11 @@ import torch
 
 from twostage import memory
 from twostage.errors import BadInput
-from twostage.heads.bank import HeadBank, Trial, balanced
+from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.data import HeadData
 from twostage.models.head import save_head
 from twostage.progress import Progress, say
 from twostage.recipes import BATCH_SIZE, Recipe
-from twostage.report.build import write_report
 from twostage.runs.folder import Run, create_run, save_predictions, score_test
 
 EPOCHS = 20  # of whatever is no recipe
@@ -66,7 +65,6 @@ def train_run(data: HeadData, job: Job, common: Common) -> dict:
         if chosen is None:
             raise BadInput(f"{job.name}: the loss is no number any more in epoch 1: give a lower learning rate than {job.lr:g}")
         finish_run(data, run, common, chosen, bank.head(chosen.index), trials if len(trials) > 1 else None)
-    write_report(common.runs_dir)
     return run.record | {"path": str(run.path)}
 
 
@@ -95,7 +93,7 @@ def train_bank(
 
 def class_weights(data: HeadData, rows, common: Common):
     """(C,) weights of the loss from the labels of these rows, or None."""
-    return balanced(data.labels[rows], data.classes) if common.class_weight == "balanced" else None
+    return data.balanced(rows) if common.class_weight == "balanced" else None
 
 
 def require_memory(data: HeadData, trials: list[Trial]) -> None:

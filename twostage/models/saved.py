@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.cache.identity import ENCODER_FIELDS, differences
-from twostage.cache.reader import read_facts
+from twostage.encoder.settings import ENCODER_FIELDS, differences
 from twostage.errors import BadInput
 from twostage.runs.folder import read_run
 
@@ -88,12 +87,13 @@ def load_head_run(path: Path, model: str | None, device: str, dtype: str) -> Tra
 
 def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
     """The folder of the encoder that a head was trained with; BadInput where it is not found, or another one."""
-    from twostage.encoder.encoder import encoder_settings, find_model
+    from twostage.encoder.checkpoint import find_model
+    from twostage.encoder.settings import encoder_settings
 
     settings = config.get("encoder")
     if not isinstance(settings, dict) or any(name not in settings for name in ENCODER_FIELDS):
         raise BadInput(f"{path / 'head' / 'config.json'} does not say how its vectors were made: train the head again")
-    name = model or known_model(path)
+    name = model or recorded_model(read_run(path))
     if name is None:
         raise BadInput(f"{path}: which encoder made its vectors is not known here: name its folder with --model")
     try:
@@ -109,20 +109,11 @@ def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
     return folder
 
 
-def known_model(path: Path) -> str | None:
-    """Where the encoder lay when the run's cache was made: as run.json says, else the facts beside the cache."""
-    record = read_run(path)
+def recorded_model(record: dict) -> str | None:
+    """Where the encoder lay when the run's vectors were made: advice, its digests are the truth."""
     cache = record.get("cache")
-    places = [record, cache] if isinstance(cache, dict) else [record]
-    if isinstance(cache, dict) and isinstance(cache.get("path"), str):
-        places.append(read_facts(cache["path"]))
-    for place in places:
-        found = place.get("model")
-        found = found.get("path") if isinstance(found, dict) else found
-        for name in (place.get("model_path"), found):
-            if isinstance(name, str) and name:
-                return name
-    return None
+    name = cache.get("model") if isinstance(cache, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def pick_dtype(asked: str, device: str, settings: dict) -> str:

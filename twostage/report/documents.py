@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage import SPLITS
 from twostage.cache.reader import FeatureCache, open_cache, read_facts
 from twostage.corpus.audit import audit
-from twostage.corpus.splits import SPLITS
 from twostage.errors import BadInput
 from twostage.runs.views import Group, RunView
 

@@ -8,16 +8,15 @@
 
 import json
 import os
-import platform
 import resource
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-from twostage import __version__, metrics
+from twostage import metrics
 from twostage.errors import BadInput
+from twostage.versions import versions
 
 SCHEMA = 1
 
@@ -156,14 +155,3 @@ def _plain(value):
 def peak_memory_bytes() -> int:
     """Highest resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes, for run.json and a cache's facts."""
-    found = {"twostage": __version__, "python": platform.python_version()}
-    for package in ("torch", "transformers", "numpy", "h5py"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

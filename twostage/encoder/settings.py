@@ -1,0 +1,54 @@
+"""What decides a text's vector, besides the text: the encoder half of a cache's identity. Knows files, no torch."""
+
+from pathlib import Path
+
+from twostage.encoder.checkpoint import check_max_length, digest_files
+from twostage.errors import shown
+
+FORMAT = 1  # of the vectors: a change by more than rounding makes it 2
+ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
+NUMBERS = ("max_length", "format")  # the other fields are strings
+TEXT_LIMIT = 4096  # bytes of one setting
+SHOWN = 60  # characters of a value in a message
+
+
+def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling: str, compute_dtype: str) -> dict:
+    """The settings that decide a text's vector, by the names of ENCODER_FIELDS; BadInput for an impossible max_length."""
+    check_max_length(folder, max_length)
+    digests = digest_files(folder)
+    return {
+        "weights": digests.weights,
+        "config": digests.config,
+        "tokenizer": digests.tokenizer,
+        "max_length": max_length,
+        "truncation": truncation,
+        "pooling": pooling,
+        "compute_dtype": compute_dtype,
+        "format": FORMAT,
+    }
+
+
+def fits_field(name: str, value: object) -> bool:
+    """Whether an encoder setting has the type and size that the cache file keeps."""
+    if name in NUMBERS:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return isinstance(value, str) and "\0" not in value and 0 < len(value.encode("utf-8", "replace")) <= TEXT_LIMIT
+
+
+def differences(have: dict, asked: dict, names: tuple[str, str] = ("cache", "asked")) -> list[str]:
+    """The fields that differ: ["max_length: cache 256, asked 512"]. Digests are cut to 12 digits."""
+    fields = [*have, *(name for name in asked if name not in have)]
+    return [
+        f"{field}: {names[0]} {short(have.get(field, 'none'))}, {names[1]} {short(asked.get(field, 'none'))}"
+        for field in fields
+        if have.get(field) != asked.get(field)
+    ]
+
+
+def short(value) -> str:
+    """A value fit for a message: harmless, a digest cut to 12 digits, anything else to SHOWN characters."""
+    text = value if isinstance(value, str) else str(value)
+    if len(text) == 64 and not text.strip("0123456789abcdef"):
+        return text[:12] + "…"
+    text = shown(text) or "''"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
