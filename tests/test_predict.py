@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,15 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_line(head_run, tmp_path,
         predict.main([str(head_run), "--file", str(file)])
 
 
+def test_a_run_that_does_not_say_where_its_encoder_lay_is_looked_up_beside_its_cache(head_run, capsys):
+    record = json.loads((head_run / "run.json").read_text(encoding="utf-8"))
+    facts = Path(f"{record['cache']['path']}.json")
+    facts.parent.mkdir(exist_ok=True)
+    facts.write_text(json.dumps({"model": record["cache"].pop("model")}), encoding="utf-8")
+    (head_run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert len(output(capsys, head_run, NEWS[0])) == 1
+
+
 def test_another_encoder_is_refused_naming_what_differs(head_run, tmp_path):
     other = make_bert(tmp_path / "other-bert", seed=1)
     with pytest.raises(BadInput, match="is not the encoder that .* was trained with: weights: "):
@@ -124,11 +134,12 @@ def test_another_encoder_is_refused_naming_what_differs(head_run, tmp_path):
 
 def test_the_encoder_moved_elsewhere_is_found_with_model(head_run, tmp_path, tiny_bert, capsys):
     record = json.loads((head_run / "run.json").read_text(encoding="utf-8"))
-    facts = tmp_path / "cache" / f"{os.path.basename(record['cache']['path'])}.json"
-    facts.write_text(json.dumps({"model": str(tmp_path / "gone")}))
+    record["cache"]["model"] = str(tmp_path / "gone")
+    (head_run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(BadInput, match="gone.*--model"):
         load_run(head_run)
-    facts.unlink()
+    del record["cache"]["model"]
+    (head_run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(BadInput, match="--model"):
         load_run(head_run)
     assert len(output(capsys, head_run, "--model", tiny_bert, NEWS[0])) == 1

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from twostage.encoder.checkpoint import check_max_length, digest_files
-from twostage.errors import shown
 
 FORMAT = 1  # of the vectors: a change by more than rounding makes it 2
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
@@ -50,5 +49,5 @@ def short(value) -> str:
     text = value if isinstance(value, str) else str(value)
     if len(text) == 64 and not text.strip("0123456789abcdef"):
         return text[:12] + "…"
-    text = shown(text) or "''"
+    text = text if text.isprintable() and text else ascii(text)
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
