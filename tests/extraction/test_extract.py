@@ -17,7 +17,7 @@ from tests.conftest import ROOT, expect_refusal, make_bert, make_texts, make_tre
 from twostage.cache.reader import open_cache
 from twostage.cache.writer import CacheWriter
 from twostage.errors import BadInput
-from twostage.extraction import pipeline
+from twostage.extraction import pipeline, windows
 from twostage.extraction.plan import Plan
 
 
@@ -47,7 +47,7 @@ def run(tiny_bert, tmp_path, capsys):
 
 
 def small_windows(monkeypatch):
-    monkeypatch.setattr(pipeline, "WINDOW_SECONDS", 0)  # every page its own window
+    monkeypatch.setattr(windows, "WINDOW_SECONDS", 0)  # every page its own window
 
 
 def test_help_answers_without_the_heavy_imports():
@@ -99,12 +99,33 @@ def test_another_place_time_batch_size_or_window_gives_the_same_bytes(run, corpu
     assert second.read_bytes() == first.read_bytes()
 
 
+def test_encoding_begins_with_the_first_part_of_a_window_not_with_its_last(run, corpus, monkeypatch):
+    from twostage.corpus.reader import Corpus
+    from twostage.encoder.lanes import Lanes
+
+    happened, texts, submit = [], Corpus.texts, Lanes.submit
+
+    def noted(what, real):
+        def call(self, rows):
+            happened.append((what, len(rows)))
+            return real(self, rows)
+
+        return call
+
+    monkeypatch.setattr(pipeline, "READ_ROWS", 100)
+    monkeypatch.setattr(Corpus, "texts", noted("read", texts))
+    monkeypatch.setattr(Lanes, "submit", noted("encode", submit))
+    run(corpus)
+    parts = [what for what, documents in happened if documents in (100, 80)]
+    assert parts == ["read", "encode"] * 3
+
+
 KILLED = """
 import os, signal, sys
 import extract
-from twostage.extraction import pipeline
+from twostage.extraction import windows
 from twostage.cache.writer import CacheWriter
-pipeline.WINDOW_SECONDS, real, seen = 0, CacheWriter.commit, []
+windows.WINDOW_SECONDS, real, seen = 0, CacheWriter.commit, []
 def commit(self, *window):
     real(self, *window)
     seen.append(window)

@@ -27,10 +27,10 @@ def main() -> int:
     import extract  # noqa: F401 all imports before all forks: each attempt then starts at once
     import twostage.encoder.encoder
     import twostage.extraction.job  # noqa: F401
-    import twostage.extraction.pipeline
+    import twostage.extraction.windows
 
     if asked.window_seconds:
-        twostage.extraction.pipeline.WINDOW_SECONDS = asked.window_seconds
+        twostage.extraction.windows.WINDOW_SECONDS = asked.window_seconds
     folder = Path(tempfile.mkdtemp(prefix="twostage-kills-"))
     try:
         return torture([asked.corpus, "--model", asked.model, *further], folder, asked.kills, asked.within)

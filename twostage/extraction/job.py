@@ -14,8 +14,10 @@ from twostage.encoder.checkpoint import digest_files
 from twostage.encoder.encoder import Encoder
 from twostage.errors import BadInput
 from twostage.extraction.certificate import certify
-from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times, what_to_do
+from twostage.extraction.dealing import Deal, Here
+from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times
 from twostage.extraction.plan import expected_tokens, make_plan, time_batches
+from twostage.extraction.windows import Windows, what_to_do
 from twostage.progress import duration, say
 from twostage.versions import versions
 
@@ -58,8 +60,7 @@ class Extraction:
             for line in self.plan.short():
                 say(line)
             guess = expected_tokens(self.plan, self.corpus.characters)
-            pipeline = Pipeline(self.corpus, writer, lent, self.todo, self.encoder, guess, self.plan.rate)
-            self.times = pipeline.run()
+            self.times = self._encode_all(writer, lent, Windows(self.todo, guess, self.plan.rate))
         except KeyboardInterrupt:
             kept = int(writer.done.sum())
             say(f"interrupted: {kept:,} of {len(done):,} documents are kept; run the same command again to go on from there")
@@ -68,6 +69,20 @@ class Extraction:
             self._close()
         for line in self.summary():
             say(line)
+
+    def _encode_all(self, writer, lent, windows: Windows) -> Times:
+        deal = Deal()
+        pipeline = Pipeline(writer, lent, self.todo, windows, deal)
+        here = Here(self.corpus, self.encoder, deal, pipeline.advance) if self.encoder else None
+        try:
+            return pipeline.run()
+        except BaseException as error:
+            deal.end(error)
+            raise
+        finally:
+            deal.end()
+            if here:
+                here.close()
 
     def _look_ahead(self, done: np.ndarray, lent: np.ndarray) -> None:
         """Find what is to do and load the model only if there is something to encode."""
