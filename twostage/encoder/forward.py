@@ -1,4 +1,4 @@
-"""BertModel's forward with only the arithmetic that the pooled vector needs.
+"""BertModel's forward, and that of its family, with only the arithmetic that the pooled vector needs.
 
 Tokens of all documents of a batch lie in one matrix (total tokens, D) without padding. Beyond that three identities save work:
 
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
+
+from twostage.encoder.family import pad_of_positions
 
 FEWEST_ROWS = 16  # of a matrix product on a CPU: with fewer, other kernels with other last bits take over
 
@@ -49,8 +51,10 @@ class FoldedBert:
         if config.hidden_act == "gelu":
             self.activation = torch.ops.aten.gelu_  # the same function in place
         self.words = put(embeddings.word_embeddings.weight)[0]
-        position, kind = embeddings.position_embeddings.weight, embeddings.token_type_embeddings.weight[0]
-        self.positions = put(position + kind)[0]  # every token is of the first segment
+        table = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]  # all in the first segment
+        if getattr(config, "use_task_id", False):  # ERNIE's: all of the first task
+            table = table + embeddings.task_type_embeddings.weight[0]
+        self.positions, self.pad = put(table)[0], pad_of_positions(config.model_type, config.pad_token_id)
 
         # What the norm before each sublayer adds to the stream: the bias that the sublayer would add after it.
         parts = model.encoder.layer
@@ -78,7 +82,8 @@ class FoldedBert:
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, span) -> torch.Tensor:
         """ids (total,) of the tokens of B documents one after another, span where each lies -> vectors (B, D) float32."""
-        x = F.embedding(ids, self.words) + F.embedding(span.positions, self.positions)  # (total, D)
+        at = span.positions if self.pad is None else positions_after_pad(ids, span.positions, self.pad)
+        x = F.embedding(ids, self.words) + F.embedding(at, self.positions)  # (total, D)
         x = self.normed(x, self.norm0)
         *layers, last = self.layers
         for layer in layers:
@@ -146,6 +151,15 @@ class FoldedBert:
 
     def normed(self, x: torch.Tensor, norm) -> torch.Tensor:
         return F.layer_norm(x, (self.width,), *norm, self.eps)
+
+
+def positions_after_pad(ids: torch.Tensor, positions: torch.Tensor, pad: int) -> torch.Tensor:
+    """Rows (total,) of RoBERTa's table: tokens count from pad + 1 in their document, but for a pad that its text spells out,
+    which isn't counted and stands at pad (fairseq's make_positions)."""
+    real = (ids != pad).long()
+    upto = real.cumsum(0)
+    start = torch.arange(len(ids), device=ids.device) - positions  # the row where the document of each token begins
+    return (upto - (upto - real)[start]) * real + pad
 
 
 def filled(x: torch.Tensor) -> torch.Tensor:
