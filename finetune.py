@@ -131,8 +131,7 @@ def main(argv=None) -> int:
     # 3. One run a recipe: BERT from its files, a fresh classifier, all epochs, then test once at the best of them.
     from twostage.finetuning.run import Setting, train_job
     from twostage.report.build import write_report
-    from twostage.report.tables import accuracy_table
-    from twostage.runs.comparison import comparison_lines
+    from twostage.report.tables import accuracy_table, comparison_lines
 
     setting = Setting(args, corpus, path, folder, tokenizer, rows, encoder, device, dtype)
     settings = {

@@ -5,13 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 from twostage.errors import BadInput
-from twostage.report import classes
-from twostage.report import mistakes_sections as errors
-from twostage.report import sections as part
 from twostage.report.documents import documents_of
 from twostage.report.mistakes import findings_of
-from twostage.report.page import page, text
-from twostage.report.words import group_title
+from twostage.report.page import render
 from twostage.runs.results_csv import write_results
 from twostage.runs.views import RunView, group_runs, load_runs
 
@@ -47,30 +43,10 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
     said = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     if len(groups) > 1:
         said += f"; {len(groups)} test sets, figures are compared within one and never across"
-    body = [f"<header><h1>twostage</h1><p>{text(f'Runs: {said}.' if said else 'No run yet.')}</p></header>"]
+    pages = []
     for group in groups:
-        body.append('<div class="group">')
-        if len(groups) > 1:
-            body.append(f"<h1>{text(group_title(group))}</h1><p>{text(', '.join(r.name for r in group.complete))}</p>")
-        best, (documents, why_not) = group.best, documents_of(group, runs_dir)
+        documents, why_not = documents_of(group, runs_dir)
         found = findings_of(group, documents, why_not, runs_dir)
-        made = [
-            part.verdict_section(group, documents and documents.extraction_seconds),
-            part.recipe_section(group),
-            part.epoch_section(group),
-            part.rate_section(group),
-            part.cost_section(group, documents and documents.extraction_seconds),
-            part.paired_section(group),
-            part.ceiling_section(group),
-            part.label_section(group),
-            classes.class_section(group),
-            classes.confusion_section(group),
-            errors.mistakes_section(found, best.name),
-            errors.pairs_section(found),
-            errors.data_section(found),
-        ]
-        body += [*filter(None, made), "</div>"]
-    if not groups:
-        body.append('<div class="verdict"><p>No finished run yet.</p></div>')
-    body.append(classes.runs_section(runs, damaged))
-    return page("twostage: report", "\n".join(body))
+        pages.append({"group": group, "found": found, "extraction": documents and documents.extraction_seconds})
+    newest = sorted(runs, key=lambda r: r.order, reverse=True)
+    return render(summary=f"Runs: {said}." if said else "No run yet.", pages=pages, runs=newest, damaged=damaged)

@@ -7,7 +7,8 @@ differ in dash, marker and a label at their end, so that no colour is needed to 
 import math
 import unicodedata
 from dataclasses import dataclass, field
-from html import escape
+
+from markupsafe import Markup, escape
 
 TEXT = 12  # font size of all text in a chart
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 3", "1 3", "6 2 2 2 2 2")
@@ -23,6 +24,11 @@ class Series:
     accent: bool = False
     hollow: bool = False
     band: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether its highest point is the first or the last."""
+        return max(self.points, key=lambda p: p[1])[0] in (self.points[0][0], self.points[-1][0])
 
 
 @dataclass
@@ -124,8 +130,8 @@ class Frame:
         parts.append(f'<text class="tick" x="{self.left}" y="{self.bottom + 36}">↑ {escape(y_label)}</text>')
         return parts
 
-    def svg(self, title: str, parts: list[str]) -> str:
-        return (
+    def svg(self, title: str, parts: list[str]) -> Markup:
+        return Markup(
             f'<svg viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" role="img" '
             f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
         )

@@ -10,7 +10,7 @@ OTHERS = 8  # runs of no recipe that a chart has room for, the best on val
 PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
 
 
-def epoch_chart(group: Group, size: tuple[int, int]) -> str:
+def epoch_chart(size: tuple[int, int], group: Group) -> str:
     shown = list(group.columns)
     rest = best([r for r in group.complete if not r.base and not r.is_ceiling])
     shown += [rest] if rest else []
@@ -44,7 +44,7 @@ def rate_series(group: Group) -> list[Series]:
     ]  # fmt: skip
 
 
-def rate_chart(group: Group, series: list[Series], size: tuple[int, int]) -> str:
+def rate_chart(size: tuple[int, int], group: Group, series: list[Series]) -> str:
     return line_chart(
         "Accuracy on val over the learning rate", series, "learning rate", "val accuracy, best epoch", size,
         log_x=True, x_text=rate, marks=PUBLISHED_RATES,
@@ -52,7 +52,7 @@ def rate_chart(group: Group, series: list[Series], size: tuple[int, int]) -> str
     )  # fmt: skip
 
 
-def label_chart(run: RunView, size: tuple[int, int]) -> str:
+def label_chart(size: tuple[int, int], run: RunView) -> str:
     """Accuracy over the number of labelled documents, from a run's learning curve."""
     curve = sorted(run.record["learning_curve"], key=lambda part: part["n_train"])
     series = Series(
@@ -66,7 +66,7 @@ def label_chart(run: RunView, size: tuple[int, int]) -> str:
     )  # fmt: skip
 
 
-def cost_chart(group: Group, size: tuple[int, int]) -> str:
+def cost_chart(size: tuple[int, int], group: Group) -> str:
     spots = [
         Spot(r.name, max(r.seconds, 0.01), r.accuracy, *r.interval, style=_style(r), accent=r.finetuned, hollow=_scaled(r))
         for r in [*group.columns, *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS]]

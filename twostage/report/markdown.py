@@ -1,9 +1,8 @@
 """The report's tables as Markdown, for a paper or a README."""
 
-import unicodedata
-
 from twostage.recipes import RECIPES
-from twostage.report.words import acc, interval, memory, paired_p, per_minute, points, rates, seconds, verdict
+from twostage.report.words import acc, count, interval, memory, padded, per_minute, rates, seconds, signed, verdict, width
+from twostage.runs.comparison import compare
 from twostage.runs.views import Group, has_published
 
 PUBLISHED_NOTE = (
@@ -48,7 +47,7 @@ def _results(group: Group) -> str:
     head = ["run", "learning rate", "steps", "test accuracy", "95 % interval", "macro-F1", "time", "memory, GB"]
     rows = [
         [
-            r.name, rates(r), f"{r.record['steps']:,}" if r.record.get("steps") is not None else "–", acc(r.accuracy),
+            r.name, rates(r), count(r.record.get("steps")), acc(r.accuracy),
             interval(r), acc(r.record["test_macro_f1"]), seconds(r.seconds), memory(r.record.get("peak_memory_bytes")),
         ]
         for r in sorted(group.complete, key=lambda r: -r.accuracy)
@@ -59,10 +58,9 @@ def _results(group: Group) -> str:
 def _paired(group: Group) -> str:
     rows = []
     for r in (r for r in group.complete if r.finetuned):
-        gain, extra, p = r.accuracy - group.frozen.accuracy, r.seconds - group.frozen.seconds, paired_p(group.frozen, r)
-        sign = "+" if gain > 0 else "−" if gain < 0 else "±"
-        rate = per_minute(gain, extra)
-        rows.append([r.name, f"{sign}{points(gain)}", "–" if p is None else f"{p:.3g}", seconds(max(extra, 0)), rate])
+        found = compare(group.frozen, r)
+        p = "–" if found.p is None else f"{found.p:.3g}"
+        rows.append([r.name, signed(found.gain), p, seconds(max(found.extra, 0)), per_minute(found.points_per_minute)])
     return table(["fine-tuned", "points", "McNemar p", "extra time", "points a minute"], rows)
 
 
@@ -77,13 +75,10 @@ def _classes(group: Group) -> str:
 def table(head: list[str], rows: list[list[str]], text: int = 1) -> str:
     """A Markdown table whose source is aligned too; the first `text` columns to the left, figures to the right."""
     cells = [[cell(value) for value in row] for row in [head, *rows]]
-    widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(head))]
+    widths = [max(3, *(width(row[i]) for row in cells)) for i in range(len(head))]
     rule = ["-" * w if i < text else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     lines = [
-        " | ".join(
-            value + " " * (w - _width(value)) if i < text else " " * (w - _width(value)) + value
-            for i, (value, w) in enumerate(zip(row, widths, strict=True))
-        )
+        " | ".join(padded(value, w, i < text) for i, (value, w) in enumerate(zip(row, widths, strict=True)))
         for row in (cells[0], rule, *cells[1:])
     ]
     return "\n".join(f"| {line} |" for line in lines)
@@ -93,7 +88,3 @@ def cell(value: str) -> str:
     """Text that stays in its cell and means nothing to Markdown or HTML."""
     value = " ".join(str(value).split())
     return "".join(f"\\{c}" if c in "\\`|<>[]_#" else c for c in value)
-
-
-def _width(value: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in value)

@@ -1,8 +1,9 @@
-"""The table that training prints: rows are epochs, columns are runs, in the layout of the published experiment."""
+"""The tables that training prints: accuracy by epoch in the layout of the published experiment, frozen against fine-tuned."""
 
 import numpy as np
 
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.report.words import aligned, chance, memory, seconds
 
 CAPTION = (
     "published: every figure there is a multiple of 1/64, read off one batch (95 % interval about ±0.10 at 0.8), "
@@ -24,11 +25,7 @@ def accuracy_table(records: list[dict]) -> str:
             published = True
             figures = [f"{figure:.3f}" for figure in recipe.published]
             columns.append(["published", *figures] + [""] * (len(columns[0]) - 1 - len(figures)))
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for row in zip(*columns, strict=True):
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    lines = aligned(list(zip(*columns, strict=True)))
     first = records[0]
     title = (
         f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; "
@@ -69,3 +66,17 @@ def _ours(record: dict, epochs: int) -> list[str]:
         record["name"], *cells, f"{record['steps']:,}", str(record["best_epoch"]), f"{record['test_accuracy']:.3f}",
         f"{low:.3f}-{high:.3f}", f"{record['test_macro_f1']:.3f}",
     ]  # fmt: skip
+
+
+def comparison_lines(found: dict) -> list[str]:
+    """What runs.comparison.against_frozen found, as a small table and a sentence."""
+    rows = [("", "test accuracy", "95 % interval", "macro-F1", "time", "peak GB")]
+    for which, kind in (("frozen", "frozen"), ("tuned", "fine-tuned")):
+        one = found[which]
+        low, high = one["ci95"]
+        figures = (f"{one['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{one['macro_f1']:.3f}", seconds(one["seconds"]))
+        rows.append((f"{kind} {one['run']}", *figures, memory(one["peak_memory_bytes"])))
+    rate = found["points_per_minute"]
+    bought = "" if rate is None else f", {rate:+.2f} points a minute of extra training"
+    lines = aligned(rows, left=len(rows[0]))
+    return [*lines, f"fine-tuning: {found['points_gained']:+.1f} points{chance(found['mcnemar_p'])}{bought}"]

@@ -1,11 +1,10 @@
 """How the report says figures and runs in words."""
 
+import unicodedata
 from datetime import datetime
 
-import numpy as np
-
-from twostage.metrics import mcnemar
 from twostage.recipes import RECIPES
+from twostage.runs.comparison import compare
 from twostage.runs.views import HEAD_WORDS, Group, RunView
 
 
@@ -43,12 +42,49 @@ def points(difference: float) -> str:
     return f"{abs(difference) * 100:.1f}"
 
 
-def per_minute(gain: float, extra_seconds: float) -> str:
+def signed(difference: float) -> str:
+    """A difference of accuracies in points, with its sign: +1.9, −12.4, ±0.0."""
+    return ("+" if difference > 0 else "−" if difference < 0 else "±") + points(difference)
+
+
+def count(n: int | None) -> str:
+    return "–" if n is None else f"{n:,}"
+
+
+def p_value(p: float | None) -> str:
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def shortened(text: str, most: int = 220) -> str:
+    """A text on one line, cut where it is long."""
+    line = " ".join(text.split())
+    return line[:most] + ("…" if len(line) > most else "")
+
+
+def per_minute(rate: float | None) -> str:
     """Points of accuracy for each minute of extra time; a dash where there was none."""
-    if extra_seconds <= 0:
+    if rate is None:
         return "–"
-    n = gain * 100 / (extra_seconds / 60)
-    return f"{n:.2f}" if abs(n) < 10 else f"{n:.0f}"
+    return (f"{rate:.2f}" if abs(rate) < 10 else f"{rate:.0f}").replace("-", "−")
+
+
+def aligned(rows: list[tuple[str, ...]], left: int = 1) -> list[str]:
+    """Lines of a table: the first `left` columns to the left, the others to the right, as wide as a terminal shows them."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(padded(cell, w, i < left) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def padded(text: str, columns: int, left: bool = True) -> str:
+    gap = " " * (columns - width(text))
+    return text + gap if left else gap + text
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal the text takes: a Chinese character takes two."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def rates(run: RunView) -> str:
@@ -68,20 +104,6 @@ def when(run: RunView) -> str:
         return datetime.fromisoformat(run.record["created"]).strftime("%Y-%m-%d %H:%M")
     except (KeyError, TypeError, ValueError):
         return "–"
-
-
-def paired_p(a: RunView, b: RunView) -> float | None:
-    """McNemar's p for two runs on the same test documents, matched by text; None where predictions are missing."""
-    if a.predictions is None or b.predictions is None:
-        return None
-    first, second = a.predictions, b.predictions
-    if len(first["label"]) != len(second["label"]):
-        return None
-    right = [p["label"] == p["predicted"] for p in (first, second)]
-    if not (np.array_equal(first["digest"], second["digest"]) and np.array_equal(first["label"], second["label"])):
-        orders = [np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T)) for p in (first, second)]
-        right = [one[order] for one, order in zip(right, orders, strict=True)]
-    return mcnemar(*right)
 
 
 def chance(p: float | None) -> str:
@@ -133,7 +155,7 @@ def verdict(group: Group, extraction: float | None) -> list[str]:
             else "comes to the same"
         )
         first += f"; fine-tuning {said} for {seconds(tuned.seconds)}."
-        more.append(f"Fine-tuned is {tuned.name}{chance(paired_p(frozen, tuned))}.")
+        more.append(f"Fine-tuned is {tuned.name}{chance(compare(frozen, tuned).p)}.")
     else:
         first += "."
         more.append("Nothing has been fine-tuned on this test set yet.")

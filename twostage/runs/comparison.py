@@ -1,9 +1,46 @@
-"""What fine-tuning buys over the best frozen head, on the same test documents."""
+"""What fine-tuning buys over the best frozen head, on the same test documents: figures; the words are the report's."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from twostage.report.words import chance, memory, paired_p, seconds
-from twostage.runs.views import group_runs, load_runs
+import numpy as np
+
+from twostage.metrics import mcnemar
+from twostage.runs.views import RunView, group_runs, load_runs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a second run gains over a first: `gain` in accuracy (0 to 1), `extra` in seconds, and McNemar's p, None without
+    the predictions of both: could chance alone make them differ so much?"""
+
+    gain: float
+    extra: float
+    p: float | None
+
+    @property
+    def points_per_minute(self) -> float | None:
+        """None where the second took no more time."""
+        return 100 * self.gain / (self.extra / 60) if self.extra > 0 else None
+
+
+def compare(first: RunView, second: RunView) -> Comparison:
+    """Two finished runs on the same test documents."""
+    return Comparison(second.accuracy - first.accuracy, second.seconds - first.seconds, paired_p(first, second))
+
+
+def paired_p(a: RunView, b: RunView) -> float | None:
+    """McNemar's p for two runs on the same test documents, matched by text; None where predictions are missing."""
+    if a.predictions is None or b.predictions is None:
+        return None
+    first, second = a.predictions, b.predictions
+    if len(first["label"]) != len(second["label"]):
+        return None
+    right = [p["label"] == p["predicted"] for p in (first, second)]
+    if not (np.array_equal(first["digest"], second["digest"]) and np.array_equal(first["label"], second["label"])):
+        orders = [np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T)) for p in (first, second)]
+        right = [one[order] for one, order in zip(right, orders, strict=True)]
+    return mcnemar(*right)
 
 
 def against_frozen(runs_dir: Path, run: Path) -> dict | None:
@@ -16,12 +53,10 @@ def against_frozen(runs_dir: Path, run: Path) -> dict | None:
         tuned = next((one for one in group.complete if one.path == Path(run)), None)
         if tuned is None or group.frozen is None or tuned is group.frozen:
             continue
-        frozen = group.frozen
-        gain, extra = tuned.accuracy - frozen.accuracy, tuned.seconds - frozen.seconds
-        found = {"points_gained": 100 * gain, "mcnemar_p": paired_p(frozen, tuned)}
-        found["points_per_minute"] = 100 * gain / (extra / 60) if extra > 0 else None
-        for which, one in (("frozen", frozen), ("tuned", tuned)):
-            found[which] = {
+        found = compare(group.frozen, tuned)
+        figures = {"points_gained": 100 * found.gain, "mcnemar_p": found.p, "points_per_minute": found.points_per_minute}
+        for which, one in (("frozen", group.frozen), ("tuned", tuned)):
+            figures[which] = {
                 "run": one.name,
                 "accuracy": one.accuracy,
                 "ci95": list(one.interval),
@@ -29,21 +64,5 @@ def against_frozen(runs_dir: Path, run: Path) -> dict | None:
                 "seconds": one.seconds,
                 "peak_memory_bytes": one.record.get("peak_memory_bytes"),
             }
-        return found
+        return figures
     return None
-
-
-def comparison_lines(found: dict) -> list[str]:
-    """The comparison as a small table and a sentence."""
-    rows = [("", "test accuracy", "95 % interval", "macro-F1", "time", "peak GB")]
-    for which in ("frozen", "tuned"):
-        one = found[which]
-        low, high = one["ci95"]
-        figures = (f"{one['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{one['macro_f1']:.3f}", seconds(one["seconds"]))
-        kind = {"frozen": "frozen", "tuned": "fine-tuned"}[which]
-        rows.append((f"{kind} {one['run']}", *figures, memory(one["peak_memory_bytes"])))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    rate = found["points_per_minute"]
-    bought = "" if rate is None else f", {rate:+.2f} points a minute of extra training"
-    return [*lines, f"fine-tuning: {found['points_gained']:+.1f} points{chance(found['mcnemar_p'])}{bought}"]

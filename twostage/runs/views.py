@@ -182,6 +182,10 @@ class Group:
         order = list(RECIPES)
         return sorted(newest.values(), key=lambda r: (order.index(r.base), r.record.get("lr_scale") or 1, r.order))
 
+    def newest_with(self, key: str) -> RunView | None:
+        """The newest run here whose record holds something under this key."""
+        return next((r for r in reversed(self.complete) if r.record.get(key)), None)
+
     def differs(self, run: RunView) -> str:
         """What sets this run's encoder or training set off from those of the other runs here, in words; often nothing."""
         every = [set(r.setting) for r in self.complete]
