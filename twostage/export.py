@@ -5,13 +5,13 @@ pipeline("text-classification", model="runs/1C3/model") needs no code of ours. O
 `import twostage.models.classifier`, through AutoModelForSequenceClassification.
 """
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
 from twostage import cli
 from twostage.errors import BadInput
+from twostage.files import replacing_folder, sweep
 from twostage.predict import model_of_older_run
 from twostage.runs.folder import read_run
 
@@ -53,21 +53,17 @@ def export(run: Path, out: Path | None = None, model: str | None = None) -> Path
     if out.exists() or out.is_symlink():
         way = "it can be loaded as it is" if out == run / "model" else "give another --out"
         raise BadInput(f"{out} exists already: {way}")
-    partial = out.with_name(out.name + ".partial")
+    sweep(out.parent)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        if has_head:
-            write_head_run(run, partial, model)
-        else:
-            shutil.copytree(run / "model", partial)
-        os.rename(partial, out)
+        with replacing_folder(out) as partial:
+            if has_head:
+                write_head_run(run, partial, model)
+            else:
+                shutil.copytree(run / "model", partial, dirs_exist_ok=True)
     except OSError as error:
         raise BadInput(
             f"cannot write {error.filename or out} ({error.strerror}): give an --out that can be written to"
         ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 

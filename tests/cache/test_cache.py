@@ -16,12 +16,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.faults.stage import WINDOW, D, N, extract, in_child, make_identity, make_vectors, token_counts
-from twostage.cache.lock import release_lock, take_lock
 from twostage.cache.reader import find_cache, open_cache, read_facts, verify_cache, write_facts
 from twostage.cache.reuse import find_vectors
 from twostage.cache.validation import open_safely
 from twostage.cache.writer import CacheWriter
 from twostage.errors import BadInput
+from twostage.files import release_lock, take_lock
 
 
 @pytest.fixture
@@ -312,13 +312,13 @@ def test_a_lock_left_by_a_dead_process_does_not_block(path, identity):
 
 
 def test_a_lock_file_that_is_replaced_while_waiting_is_no_lock(tmp_path):
-    fd = take_lock(tmp_path / "lock", tmp_path / "x.h5")
+    first = take_lock(tmp_path / "lock", tmp_path / "x.h5")
     (tmp_path / "lock").unlink()
     other = take_lock(tmp_path / "lock", tmp_path / "x.h5")
     with pytest.raises(BadInput, match="writes it"):
         take_lock(tmp_path / "lock", tmp_path / "x.h5")
-    os.close(fd)
-    release_lock(other, tmp_path / "lock")
+    first.release()
+    release_lock(other)
 
 
 def test_a_folder_that_cannot_be_used_is_refused_in_one_line(tmp_path, identity):
@@ -343,7 +343,7 @@ def test_a_read_only_folder_is_refused_in_one_line(identity):
             return str(refused.value)
 
         told = in_child(work)
-        assert told == f"{folder}/x.h5.lock: cannot be created: Permission denied; give another --cache-dir"
+        assert told == f"{folder}/x.h5.lock: cannot be locked: Permission denied; give a folder that can be written to"
         assert not os.listdir(folder)
 
 

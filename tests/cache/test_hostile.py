@@ -15,6 +15,7 @@ from twostage.cache.reuse import find_vectors
 from twostage.cache.validation import open_safely
 from twostage.cache.writer import CacheWriter
 from twostage.errors import BadInput
+from twostage.files import partial_of
 
 SECRET = b"what another file holds " * 400
 
@@ -290,7 +291,7 @@ def test_an_unfinished_file_that_is_a_link_is_not_written_through(whole, tmp_pat
     (tmp_path / "x.h5.partial").symlink_to(target)
     with pytest.raises(BadInput), CacheWriter(tmp_path / "x.h5", make_identity()):
         pass
-    (tmp_path / "y.h5.partial.new").symlink_to(target)
+    partial_of(tmp_path / "y.h5.partial").symlink_to(target)
     with pytest.raises(BadInput), CacheWriter(tmp_path / "y.h5", make_identity()):
         pass
     assert target.read_bytes() == whole

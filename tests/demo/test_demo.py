@@ -199,29 +199,28 @@ def test_a_demo_of_an_older_edition_is_built_anew(tmp_path):
 def test_a_killed_build_leaves_nothing_under_the_name_and_the_next_one_succeeds(tmp_path):
     code = "import sys; from pathlib import Path; from twostage.demo.corpus_and_bert import build; build(Path(sys.argv[1]), 5, 10**6)"
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "demo"], cwd=ROOT, stderr=subprocess.DEVNULL)
-    partial = tmp_path / "demo.partial"
     try:
         deadline = time.monotonic() + 120
-        while not (partial / "THUCNews").exists() and time.monotonic() < deadline:
+        while not list(tmp_path.glob(".demo.*.partial/THUCNews")) and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.01)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert partial.exists() and not (tmp_path / "demo").exists()
+    assert list(tmp_path.glob(".demo.*.partial")) and not (tmp_path / "demo").exists()
     demo.build(tmp_path / "demo", per_class=2, steps=1)
-    assert demo.is_ready(tmp_path / "demo") and not partial.exists()
+    assert demo.is_ready(tmp_path / "demo") and [path.name for path in tmp_path.iterdir()] == ["demo"]
     assert len(list((tmp_path / "demo" / "THUCNews").rglob("*.txt"))) == len(documents(2, 0))
 
 
 def test_an_interrupted_build_cleans_up_behind_itself(tmp_path, monkeypatch):
-    def interrupted(path: Path) -> None:
+    def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "sync", interrupted)
+    monkeypatch.setattr(demo, "write_demo", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.build(tmp_path / "demo", per_class=2, steps=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["demo.lock"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_build_it_once(tmp_path):

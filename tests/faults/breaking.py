@@ -32,10 +32,11 @@ def remove(stage: Stage, what: tuple[str, ...]) -> None:
     for name in what:
         stage.drop |= FSYNCS.get(name, 0)
     if "digests" in what:
-        for module in (cache_bytes, cache_facts, cache_writer):
-            for name in ("vectors_digest", "facts_digest"):
-                if hasattr(module, name):
-                    setattr(module, name, agreeable(getattr(module, name)))
+        both = ("vectors_digest", "facts_digest")
+        for module, names in ((cache_bytes, both[:1]), (cache_facts, both[1:]), (cache_writer, both)):
+            for name in names:
+                assert hasattr(module, name), f"{module.__name__} has no {name} to take away: was it renamed?"
+                setattr(module, name, agreeable(getattr(module, name)))
 
 
 def agreeable(digest):

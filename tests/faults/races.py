@@ -5,8 +5,8 @@ import random
 import signal
 import time
 
-from twostage.cache.lock import release_lock, take_lock
 from twostage.errors import BadInput
+from twostage.files import release_lock, take_lock
 
 from .stage import Stage, extract
 from .table import Row
@@ -70,12 +70,12 @@ def take_turns(stage: Stage, turns: int = 60) -> None:
     lock, proof = stage.folder / "x.lock", stage.folder / "proof"
     while turns:
         try:
-            fd = take_lock(lock, stage.path)
+            held = take_lock(lock, stage.path)
         except BadInput:
             continue
         os.close(os.open(proof, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         proof.unlink()
-        release_lock(fd, lock)
+        release_lock(held)
         turns -= 1
 
 

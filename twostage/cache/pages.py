@@ -3,26 +3,17 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from twostage.cache.format import PAGE_ROWS, Table, vectors_digest
 from twostage.errors import BadInput
+from twostage.files import disk_trouble
 from twostage.progress import Progress
 
 CHUNK_PAGES = 32  # read in one call: 3 MB of float16 at D = 768
 THREADS = min(4, max(2, os.cpu_count() or 1))
-
-
-@contextmanager
-def disk_trouble(path: Path, what: str, advice: str = ""):
-    """Turn what the operating system refuses into one line that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(f"{path}: {what}: {error.strerror or error}" + (f"; {advice}" if advice else "")) from error
 
 
 class CacheBytes:

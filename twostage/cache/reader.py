@@ -1,7 +1,6 @@
 """Read a finished cache: nothing is used before its digest has been checked."""
 
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from twostage.cache.format import PAGE_ROWS, pages_of
 from twostage.cache.pages import CacheBytes, page_rows
 from twostage.cache.validation import Header, open_safely
 from twostage.errors import BadInput
+from twostage.files import write_text
 
 LISTED = 50  # faults told one by one
 
@@ -149,10 +149,8 @@ def list_caches(cache_dir: str | Path) -> list[Path]:
 
 def write_facts(cache_path: str | Path, facts: dict) -> None:
     """Keep what is true of this run only beside the cache, as <cache>.json; replaced in one step."""
-    path = Path(f"{cache_path}.json")
-    young = path.with_name(path.name + ".new")
-    young.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", errors="surrogateescape")
-    os.replace(young, path)
+    text = json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
+    write_text(Path(f"{cache_path}.json"), text, errors="surrogateescape")
 
 
 def read_facts(cache_path: str | Path) -> dict:

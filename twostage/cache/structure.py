@@ -3,7 +3,6 @@
 h5py loses the error number on a full disk and crashes the interpreter at exit, so it never writes to one.
 """
 
-import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from twostage.cache.identity import Identity, encode_names
 from twostage.cache.pages import CacheBytes, write_fully
 from twostage.encoder.settings import NUMBERS
 from twostage.errors import BadInput
+from twostage.files import discard, partial_of, sync
 
 
 def build(identity: Identity) -> tuple[dict[str, Table], list[tuple[int, bytes]], int]:
@@ -113,7 +113,7 @@ def create_partial(partial: Path, identity: Identity) -> None:
     It appears under its name complete, or not at all. OSError where the disk refuses; nothing is left then.
     """
     tables, gaps, size = build(identity)
-    young = partial.with_name(partial.name + ".new")
+    young = partial_of(partial)
     fd = os.open(young, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -129,10 +129,9 @@ def create_partial(partial: Path, identity: Identity) -> None:
         finally:
             os.close(fd)
         os.rename(young, partial)
-        fsync_folder(partial.parent)
+        sync(partial.parent)
     except BaseException:
-        with contextlib.suppress(OSError):
-            young.unlink(missing_ok=True)
+        discard(young)
         raise
 
 
@@ -151,12 +150,3 @@ def reserve(fd: int, size: int, path: Path) -> None:
             f"{path.parent}: {error.strerror}: the cache needs {size:,} bytes, {free_bytes:,} are free; "
             "make room there or give another --cache-dir"
         ) from error
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a rename in it survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

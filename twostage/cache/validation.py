@@ -10,9 +10,10 @@ import numpy as np
 
 from twostage.cache.format import ATTRIBUTES, Table, tables_of
 from twostage.cache.identity import NAMES_LIMIT, STORE_DTYPES, decode_names
-from twostage.cache.pages import CacheBytes, disk_trouble
+from twostage.cache.pages import CacheBytes
 from twostage.encoder.settings import ENCODER_FIELDS, FORMAT, NUMBERS, TEXT_LIMIT, fits_field
 from twostage.errors import BadInput
+from twostage.files import disk_trouble
 
 
 @dataclass

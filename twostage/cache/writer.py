@@ -13,12 +13,12 @@ from twostage.cache.columns import read_facts_checked
 from twostage.cache.differences import explain
 from twostage.cache.format import PAGE_ROWS, facts_digest, pages_of, storable, vectors_digest
 from twostage.cache.identity import Identity
-from twostage.cache.lock import release_lock, take_lock
-from twostage.cache.pages import CacheBytes, disk_trouble, page_rows, write_fully
+from twostage.cache.pages import CacheBytes, page_rows, write_fully
 from twostage.cache.reader import FeatureCache
-from twostage.cache.structure import build, create_partial, fsync_folder
+from twostage.cache.structure import build, create_partial
 from twostage.cache.validation import open_safely
 from twostage.errors import BadInput
+from twostage.files import disk_trouble, release_lock, sweep, sync, take_lock
 from twostage.progress import say
 
 REFUSED = "the disk does not take it"
@@ -37,13 +37,14 @@ class CacheWriter:
         self.lock_path = self.path.with_name(self.path.name + ".lock")
         self.finished = False  # there already, or published
         self.file: CacheBytes | None = None
-        self.lock: int | None = None
+        self.lock = None
 
     def __enter__(self) -> "CacheWriter":
         with disk_trouble(self.path.parent, "cannot be the cache folder", "give another --cache-dir"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = take_lock(self.lock_path, self.path)
         try:
+            sweep(self.path.parent)
             if os.path.lexists(self.path):
                 self._adopt_finished()
             else:
@@ -60,7 +61,7 @@ class CacheWriter:
         if self.file is not None:
             self.file.close()
         if self.lock is not None:
-            release_lock(self.lock, self.lock_path)
+            release_lock(self.lock)
             self.lock = None
 
     @property
@@ -127,7 +128,7 @@ class CacheWriter:
                 self._adopt_finished()
                 return self.path
             os.rename(self.partial, self.path)
-            fsync_folder(self.path.parent)
+            sync(self.path.parent)
         self.finished = True
         return self.path
 

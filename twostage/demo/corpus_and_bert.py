@@ -1,13 +1,9 @@
 """The word `demo` in place of a corpus: a generated Chinese sample and a tiny BERT, built offline once and reused."""
 
-import contextlib
-import fcntl
-import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twostage.errors import BadInput
+from twostage.files import release_lock, replacing_folder, sweep, take_lock
 from twostage.progress import say
 
 DEFAULT_MODEL = "bert-base-chinese"
@@ -52,24 +48,20 @@ def build(folder: Path, per_class: int = PER_CLASS, steps: int = STEPS, seed: in
     A second process waits for the first and then finds its work done. OSError: the place can't be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f"{folder.name}.partial")
-    with only_one(folder.with_name(f"{folder.name}.lock")):
-        if is_ready(folder):
-            return
-        for old in (partial, folder):  # of a killed build, of an older edition
-            if old.exists():
-                shutil.rmtree(old)
-        try:
-            write_demo(partial, per_class, steps, seed)
-            partial.rename(folder)
-            sync(folder.parent)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    lock = take_lock(
+        folder.with_name(f"{folder.name}.lock"), folder, lambda: say("demo: another process is building it; waiting")
+    )
+    try:
+        sweep(folder.parent)
+        if not is_ready(folder):
+            with replacing_folder(folder) as partial:
+                write_demo(partial, per_class, steps, seed)
+    finally:
+        release_lock(lock)
 
 
 def write_demo(folder: Path, per_class: int, steps: int, seed: int) -> None:
-    """The sample (THUCNews/<class>/<n>.txt), the BERT (bert/) and the edition, all on the disk at return."""
+    """The sample (THUCNews/<class>/<n>.txt), the BERT (bert/) and the edition."""
     from twostage.demo.text import documents
 
     sample = documents(per_class, seed)
@@ -83,26 +75,3 @@ def write_demo(folder: Path, per_class: int, steps: int, seed: int) -> None:
 
     write_bert([text for _, _, text in sample], folder / "bert", steps=steps, seed=seed)
     (folder / "edition").write_text(f"{EDITION}\n", encoding="utf-8")
-    with ThreadPoolExecutor(16) as pool:  # a file system commits many waiting files at once
-        list(pool.map(sync, [*folder.rglob("*"), folder]))
-
-
-def sync(path: Path) -> None:
-    """Have a file or folder written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def only_one(path: Path):
-    """Hold a lock that dies with its process; wait, and say so, while another process holds it."""
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("demo: another process is building it; waiting")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from twostage.errors import BadInput
+from twostage.files import sync, write_text
 from twostage.progress import say
 
 MARKER = "complete.json"
@@ -34,14 +35,10 @@ def seal(folder: Path, best: Path | None) -> None:
     files += [best] if best is not None else []
     facts = {}
     for file in files:
-        _sync(file)
+        sync(file)
         facts[os.path.relpath(file, folder)] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-    partial = folder / (MARKER + ".partial")
-    partial.write_text(json.dumps({"files": facts}, indent=1) + "\n", encoding="utf-8")
-    _sync(partial)
-    os.replace(partial, folder / MARKER)
-    _sync(folder)
-    _sync(folder.parent)
+    write_text(folder / MARKER, json.dumps({"files": facts}, indent=1) + "\n")
+    sync(folder.parent)
     prune(folder.parent, keep=folder, best=best)
 
 
@@ -86,19 +83,6 @@ def prune(checkpoints: Path, keep: Path | None, best: Path | None) -> None:
             entry.unlink(missing_ok=True)
 
 
-def write_weights(tensors: dict, path: Path) -> Path:
-    """Write tensors as safetensors so that the file is whole or absent."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name("partial-" + path.name)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
-    _sync(partial)
-    os.replace(partial, path)
-    _sync(path.parent)
-    return path
-
-
 def bytes_needed(model) -> int:
     """Disk that a run takes at its peak: two checkpoints while one replaces the other, two best weights, or the finished model."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -118,11 +102,3 @@ def check_disk(folder: Path, needed: int) -> str:
 def _sha256(file: Path) -> str:
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

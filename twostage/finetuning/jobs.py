@@ -1,8 +1,6 @@
 """The run folders of fine-tuning: what is to be trained, which run is gone on with, and what a finished one leaves."""
 
-import fcntl
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 
 from twostage.encoder.settings import differences
 from twostage.errors import BadInput
+from twostage.files import sweep, take_lock
 from twostage.recipes import Recipe, find_recipe, scaled
 from twostage.runs.folder import Run, create_run, read_run
 
@@ -127,11 +126,6 @@ def _differs(record: dict, settings: dict) -> list[str]:
 
 
 def _locked(run: Run) -> Run:
-    handle = os.open(run.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends, however it ends
-    except BlockingIOError:
-        os.close(handle)
-        raise BadInput(f"{run.path} is still being trained by another process: wait for it, or end it") from None
-    run.lock = handle
+    run.lock = take_lock(run.path / ".lock", run.path)  # until the run or this process ends
+    sweep(run.path)
     return run

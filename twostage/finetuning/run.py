@@ -12,6 +12,7 @@ from twostage import memory
 from twostage.corpus.reader import Corpus
 from twostage.encoder.encoder import load_bert
 from twostage.errors import BadInput
+from twostage.files import replacing_folder
 from twostage.finetuning import checkpoints
 from twostage.finetuning.fit_memory import fit_micro_batch
 from twostage.finetuning.init_head import start_head
@@ -130,11 +131,8 @@ def finish(setting: Setting, run: Run, tuner: FineTuner, job: Job, activation: s
         "head": job.head, "activation": activation, "pooling": "cls", "max_length": setting.encoder["max_length"],
         "truncation": setting.encoder["truncation"], "encoder": setting.encoder,
     }  # fmt: skip
-    partial, final = run.path / "model.partial", run.path / "model"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(final, ignore_errors=True)
-    save_classifier(tuner.model.bert, tuner.model.head, names, setting.tokenizer, partial, about)
-    partial.rename(final)
+    with replacing_folder(run.path / "model") as partial:
+        save_classifier(tuner.model.bert, tuner.model.head, names, setting.tokenizer, partial, about)
     peak = max(memory.peak_bytes(tuner.plan.device), run.record.get("peak_memory_bytes") or 0)
     run.finish(
         **score_test(test.label, probabilities.argmax(1), names), epochs=so_far.epochs,

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from twostage import metrics
 from twostage.errors import BadInput
+from twostage.files import write_tensors
 from twostage.finetuning import checkpoints
 from twostage.finetuning.batches import MicroBatches
 from twostage.finetuning.dataset import TokenRows
@@ -210,7 +211,7 @@ class FineTuner(Trainer):
             f"val accuracy {line['val_accuracy']:.4f}, macro-F1 {line['val_macro_f1']:.4f}, {line['seconds']:.0f} s"
         )
         if best_epoch(self.so_far.epochs) == line["epoch"]:
-            checkpoints.write_weights(self.model.state_dict(), self.best_weights)
+            write_tensors(self.best_weights, self.model.state_dict())
 
 
 class Epochs(TrainerCallback):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,6 +27,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from twostage.errors import BadInput
+from twostage.files import write_tensors
 from twostage.models.head import build_head, linear_layers
 
 EPS = 2.0**-12
@@ -130,7 +130,7 @@ def save_classifier(
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in tensors.items()
     }
-    save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", plain, {"format": "pt"})
     tokenizer = copy.deepcopy(tokenizer)
     side = "left" if extra_config.get("truncation") == "tail" else "right"
     tokenizer.truncation_side = tokenizer.init_kwargs["truncation_side"] = side  # the latter is what gets written

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from twostage.errors import BadInput
+from twostage.files import replacing_folder, write_tensors, write_text
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "none": nn.Identity}
 HEADS = ("1C", "3C", "3C-big")
@@ -44,14 +45,14 @@ def save_head(folder: Path, module: nn.Sequential, config: dict) -> None:
 
     `config` holds head, hidden_size, activation, label_names and encoder (the settings its vectors were made with).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"layers.{i}.{part}": getattr(layer, part).detach().to("cpu", torch.float32).contiguous()
         for i, layer in enumerate(linear_layers(module))
         for part in ("weight", "bias")
     }
-    save_file(tensors, folder / "head.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    with replacing_folder(folder) as partial:
+        write_tensors(partial / "head.safetensors", tensors)
+        write_text(partial / "config.json", json.dumps(config, ensure_ascii=False, indent=1) + "\n")
 
 
 def load_head(folder: Path) -> tuple[nn.Sequential, dict]:

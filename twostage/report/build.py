@@ -1,10 +1,10 @@
 """Build report.html and results.csv from the run folders."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
 from twostage.errors import BadInput
+from twostage.files import sweep, write_text
 from twostage.report.documents import documents_of
 from twostage.report.mistakes import findings_of
 from twostage.report.page import render
@@ -18,11 +18,11 @@ def write_report(runs_dir: Path) -> Path:
     BadInput where the folder does not exist or cannot be written to.
     """
     runs_dir = existing(runs_dir)
+    sweep(runs_dir)
     runs, damaged = load_runs(runs_dir)
-    target, partial = runs_dir / "report.html", runs_dir / f".report.{os.getpid()}.partial"
+    target = runs_dir / "report.html"
     try:
-        partial.write_text(html(runs, damaged, runs_dir), encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, target)
+        write_text(target, html(runs, damaged, runs_dir), errors="backslashreplace")
         write_results(runs, runs_dir / "results.csv")
     except OSError as error:
         raise BadInput(

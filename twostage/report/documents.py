@@ -1,7 +1,6 @@
 """The documents behind a group of runs: found again through the feature cache that a run names, or through its corpus."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from twostage import SPLITS
 from twostage.cache.reader import FeatureCache, open_cache, read_facts
 from twostage.corpus.audit import audit
 from twostage.errors import BadInput
+from twostage.files import write_text
 from twostage.runs.views import Group, RunView
 
 READ_AGAIN = 20_000  # documents of a corpus that is small enough to be read anew for a report
@@ -72,9 +72,7 @@ class Documents:
             pass
         lines = audit(self.digest, self.label, self.split, self.sources, self.label_names, truncated=self.truncated).lines()
         known = {**(known if isinstance(known, dict) else {}), self.key: lines}
-        partial = memo.with_name(f".audit.{os.getpid()}.partial")
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(partial, memo)
+        write_text(memo, json.dumps(known))
         return lines
 
 

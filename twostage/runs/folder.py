@@ -7,7 +7,6 @@
 """
 
 import json
-import os
 import resource
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from twostage import metrics
 from twostage.errors import BadInput
+from twostage.files import release_lock, replacing, write_text
 from twostage.versions import versions
 
 SCHEMA = 1
@@ -25,12 +25,14 @@ class Run:
     """A run being written. Used as a context manager: leaving it on an error records `failed` or `interrupted`."""
 
     def __init__(self, path: Path, record: dict):
-        self.path, self.record, self.started = path, record, time.monotonic()
+        self.path, self.record, self.started, self.lock = path, record, time.monotonic(), None
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if self.lock is not None:
+            release_lock(self.lock)
         if kind is None:
             return
         self.record["status"] = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
@@ -88,7 +90,7 @@ def read_run(path: Path) -> dict:
     """The record in run.json. BadInput: not a run folder, or a damaged one."""
     file = Path(path) / "run.json"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
     except FileNotFoundError:
         raise BadInput(
             f"{path} is not a run folder (it has no run.json): give a folder that a training script printed"
@@ -123,19 +125,16 @@ def best_epoch(epochs: list[dict]) -> int:
 
 def save_predictions(folder: Path, digest: np.ndarray, label: np.ndarray, probabilities: np.ndarray) -> None:
     """predictions.npz for the M test documents: digest (M, 32), label (M,), predicted (M,), probabilities (M, C) float32."""
-    partial = folder / "predictions.partial.npz"
-    np.savez(
-        partial, digest=digest, label=label.astype(np.int32), predicted=probabilities.argmax(1).astype(np.int32),
-        probabilities=probabilities.astype(np.float32),
-    )  # fmt: skip
-    os.replace(partial, folder / "predictions.npz")
+    with replacing(folder / "predictions.npz") as file:
+        np.savez(
+            file, digest=digest, label=label.astype(np.int32), predicted=probabilities.argmax(1).astype(np.int32),
+            probabilities=probabilities.astype(np.float32),
+        )  # fmt: skip
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Write JSON so that the file is always whole: beside it first, then renamed over it. Not-a-number becomes null."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Replace a file by JSON. Not-a-number becomes null; a path that is not UTF-8 keeps its bytes."""
+    write_text(path, json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n", "surrogateescape")
 
 
 def _plain(value):

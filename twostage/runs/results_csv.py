@@ -1,9 +1,9 @@
 """runs/results.csv: one row a run or trial and epoch. The columns are described in docs/runs.md."""
 
 import csv
-import os
 from pathlib import Path
 
+from twostage.files import replacing
 from twostage.runs.views import RunView
 
 SETTINGS = (
@@ -25,14 +25,12 @@ COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES)
 
 
 def write_results(runs: list[RunView], path: Path) -> None:
-    """Write all epochs of all runs that were read, beside the old file first and then over it."""
-    partial = path.with_name(f".results.{os.getpid()}.partial")
-    with open(partial, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    """Write all epochs of all runs that were read, in place of the old file."""
+    with replacing(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
         for run in runs:
             writer.writerows(rows_of(run))
-    os.replace(partial, path)
 
 
 def rows_of(run: RunView) -> list[dict]:
