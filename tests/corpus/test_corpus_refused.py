@@ -71,7 +71,7 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
 
 def test_a_folder_without_documents_says_what_a_corpus_is(tmp_path):
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    assert "no .txt in it; a corpus is one folder a class" in refusal(tmp_path / "empty")
+    assert "no documents in it; a corpus is one folder a class" in refusal(tmp_path / "empty")
     write_tree(tmp_path / "flat", {"1.txt": "一"})
     assert "no class folders" in refusal(tmp_path / "flat")
     small_tree(tmp_path / "zip" / "THUCNews")

@@ -1,6 +1,5 @@
 """What the digests of a corpus tell for free: copies, leaks between splits, contradicting labels, small classes."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -28,8 +27,8 @@ class Audit:
     """Counts over the documents of a corpus or a cache; see `audit`.
 
     duplicates: documents beyond the first of each text. leaks, conflicts: distinct texts in more than one split, under
-    more than one label; the examples list every copy of a text. leak_splits and leak_files: how many of the leaking
-    texts stand in exactly these splits, or these files. small_classes: (name, documents in train) below SMALL_CLASS;
+    more than one label; the examples list every copy of a text. leak_splits: how many of the leaking texts stand in
+    exactly these splits. small_classes: (name, documents in train) below SMALL_CLASS;
     absent: split -> names of the classes without a document in it. truncated: documents cut, None when unknown.
     """
 
@@ -39,7 +38,6 @@ class Audit:
     leaks: int
     conflicts: int
     leak_splits: dict[tuple[str, ...], int] = field(default_factory=dict)
-    leak_files: dict[tuple[str, ...], int] = field(default_factory=dict)
     leak_examples: list[list[Standing]] = field(default_factory=list)
     conflict_examples: list[list[Standing]] = field(default_factory=list)
     small_classes: list[tuple[str, int]] = field(default_factory=list)
@@ -56,10 +54,7 @@ class Audit:
         if self.duplicates:
             said.append(f"{_count(self.duplicates, 'duplicate')}: documents whose text stands earlier in the corpus")
         if self.leaks:
-            said.append(f"leak: {_count(self.leaks, 'text')} in more than one split ({_places(self.leak_splits)})")
-            if self.leak_files:
-                said[-1] += f"; by file: {_places(self.leak_files)}"
-            said[-1] += f"; e.g. {_example(self.leak_examples, 'split')}"
+            said.append(f"leak: {_places(self.leak_splits)}; e.g. {_example(self.leak_examples, 'split')}")
         if self.conflicts:
             said.append(
                 f"conflict: {_count(self.conflicts, 'text')} under more than one label; "
@@ -98,7 +93,6 @@ def audit(digest, label, split, sources, label_names, *, truncated=None) -> Audi
         leaks=len(leaking),
         conflicts=len(contradicting),
         leak_splits=_tally([SPLITS[s] for s in np.unique(split[rows])] for rows in leaking),
-        leak_files=_tally(filter(None, (_files(sources, rows) for rows in leaking))),
         leak_examples=[standing(rows) for rows in leaking[:EXAMPLES]],
         conflict_examples=[standing(rows) for rows in contradicting[:EXAMPLES]],
         small_classes=small_classes(label, split, label_names),
@@ -139,12 +133,6 @@ def _members(order, group, numbers):
     return sorted((order[a:b].tolist() for a, b in zip(first, last, strict=True)), key=lambda rows: rows[0])
 
 
-def _files(sources, rows):
-    """Return the line files that hold these rows ("dev.txt:17" -> "dev.txt"), none for a tree."""
-    files = [re.fullmatch(r"(.*):\d+", str(sources[r]), re.DOTALL) for r in rows]
-    return sorted({m[1] for m in files}) if all(files) else None
-
-
 def _tally(places):
     return dict(Counter(tuple(p) for p in places).most_common())
 
@@ -154,7 +142,9 @@ def _count(n, noun):
 
 
 def _places(tally):
-    return ", ".join(f"{n:,} in {' and '.join(names)}" for names, n in tally.items())
+    """Say how many texts stand in which splits: "36 texts in train and val, 2 in train and test"."""
+    first, *rest = [(n, " and ".join(names)) for names, n in tally.items()]
+    return ", ".join([f"{_count(first[0], 'text')} in {first[1]}", *(f"{n:,} in {names}" for n, names in rest)])
 
 
 def _example(examples, what):

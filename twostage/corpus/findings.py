@@ -1,5 +1,6 @@
 """What reading a corpus yields: its documents, what was left out or odd, and how that is said."""
 
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,11 +48,13 @@ class Documents:
     undecodable: Undecodable
     notes: list[str] = field(default_factory=list)
     places: tuple[np.ndarray, ...] | None = None  # of lines: (file, offset, length), each (N,)
+    guessed: bool = False  # which column is the text and which the label
+    way_out: str = "put the documents of a class into one folder"  # of a corpus that looks misread
 
 
 @dataclass
 class Findings:
-    """What reading a corpus brought to light, over all of it, before --per-class takes its part."""
+    """What reading a corpus brought to light; the audit is of the documents that --per-class leaves."""
 
     empty: int
     undecodable: Undecodable
@@ -68,3 +71,16 @@ class Findings:
             file, offset = next(iter(self.undecodable.files.items()))
             said.append(f"{n:,} undecodable document{'s' * (n > 1)} {what}; the first: {shown(file)}, byte {offset:,}")
         return said + self.audit.lines()
+
+
+def numbered_labels(names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Class names (K,), equal ones among them -> (number of each (K,) int32, the C names in order).
+
+    Names that are canonically equal (é in one or two characters) are one class, called as it was first seen.
+    """
+    first, keys = {}, [unicodedata.normalize("NFC", name) for name in names]
+    for key, name in zip(keys, names, strict=True):
+        first.setdefault(key, name)
+    label_names = sorted(first.values())
+    number = {name: i for i, name in enumerate(label_names)}
+    return np.array([number[first[key]] for key in keys], np.int32), label_names

@@ -8,26 +8,28 @@ from pathlib import Path
 
 from twostage import SPLITS
 from twostage.corpus.decoding import UTF8_BOM
+from twostage.corpus.folders import SPLIT_NAMES, ClassFolder, class_folders, entries_of, has_documents, subfolders
 from twostage.errors import BadInput, shown
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 SPLIT_FILE = re.compile(r"(?:.*[._-])?(train|val|valid|validation|dev|test)\.(txt|tsv|json|jsonl)", re.IGNORECASE)
 JSON_SUFFIXES = (".json", ".jsonl")
 FORMS = (
-    "one folder a class with .txt files, or train.txt, dev.txt, test.txt (text<TAB>id with class.txt, or "
+    "one folder a class with a file a document, or train.txt, dev.txt, test.txt (text<TAB>id with class.txt, or "
     "label<TAB>text), or train.json"
 )
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands where. `parts`: (split or None, folder or file relative to `root`); kind: tree, ids, labels, json."""
+    """What stands where. kind: tree, ids, labels, json; `parts`: (split or None, file relative to `root`), or of a tree
+    its `folders`."""
 
     kind: str
     phrase: str
     root: Path
     parts: list[tuple[str | None, str]]
     notes: list[str] = field(default_factory=list)
+    folders: list[ClassFolder] = field(default_factory=list)
 
 
 def recognise(path: str | os.PathLike) -> Layout:
@@ -45,24 +47,17 @@ def recognise(path: str | os.PathLike) -> Layout:
 
 
 def _folder(path: Path) -> Layout:
-    with os.scandir(path) as entries:
-        entries = sorted((e for e in entries if not ignored(e.name)), key=lambda e: e.name)
-    matches = [SPLIT_FILE.fullmatch(e.name) for e in entries if e.is_file()]
-    files = [(SPLIT_NAMES[m[1].lower()], m[0]) for m in matches if m]
-    folders = [e.name for e in entries if e.is_dir()]
+    files = [(SPLIT_NAMES[m[1].lower()], m[0]) for n, e in entries_of(path) if e.is_file() and (m := SPLIT_FILE.fullmatch(n))]
     if any(split == "train" for split, _ in files):
         return _split_files(path, files)
-    full = [name for name in folders if has_txt(path / name)]
-    split_folders = [n for n in folders if n.lower() in SPLIT_NAMES and n not in full and _has_classes(path / n)]
-    if any(SPLIT_NAMES[n.lower()] == "train" for n in split_folders):
-        parts = [(SPLIT_NAMES[n.lower()], n) for n in split_folders]
-        _refuse_twice(path, parts)
-        notes = _left_out([n for n in folders if n not in split_folders])
-        return Layout("tree", "a tree of class folders in split folders", path, parts, notes)
-    if not full:
-        raise BadInput(f"{shown(path)}: {_why_empty(path, files, entries, folders)}")
-    notes = _left_out([n for n in folders if n not in full])
-    return Layout("tree", "a tree of class folders", path, [(None, "")], notes)
+    folders = class_folders(path)
+    if not folders:
+        raise BadInput(f"{shown(path)}: {_why_empty(path, files)}")
+    if folders[0].split is None:
+        return Layout("tree", "a tree of class folders", path, [], folders=folders)
+    tops = {(one.split, part) for one in folders for part in one.path.split("/") if part.lower() in SPLIT_NAMES}
+    _refuse_twice(path, sorted(tops))
+    return Layout("tree", "a tree of class folders in split folders", path, [], folders=folders)
 
 
 def _split_files(path: Path, files: list[tuple[str, str]]) -> Layout:
@@ -112,41 +107,12 @@ def _lines(kind: str) -> str:
     return {"ids": "text<TAB>id lines with class.txt", "labels": "label<TAB>text lines", "json": "JSON lines"}[kind]
 
 
-def _why_empty(path, files, entries, folders) -> str:
+def _why_empty(path: Path, files: list[tuple[str, str]]) -> str:
     if files:
         return f"{', '.join(shown(name) for _, name in files)} but no train file; add it"
-    for name in folders:
-        if _has_classes(path / name):
-            return f"no .txt in its folders; did you mean {shown(path / name)}?"
-    if any(is_txt(e) for e in entries):
-        return f".txt files but no class folders; a corpus is {FORMS}"
-    return f"no .txt in it; a corpus is {FORMS}"
-
-
-def _left_out(names: list[str]) -> list[str]:
-    if not names:
-        return []
-    more = " …" if len(names) > 5 else ""
-    return [f"left out, as no class folder with .txt files: {', '.join(map(shown, names[:5]))}{more}"]
-
-
-def ignored(name: str) -> bool:
-    """Whether a name is hidden, or what macOS adds to archives."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def is_txt(entry: os.DirEntry) -> bool:
-    """Whether a folder's entry is a document; a broken link is one too, so that it is named and not passed over."""
-    if not entry.name.lower().endswith(".txt") or ignored(entry.name):
-        return False
-    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
-
-
-def has_txt(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(is_txt(e) for e in entries)
-
-
-def _has_classes(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(e.is_dir() and not ignored(e.name) and has_txt(e.path) for e in entries)
+    for name in subfolders(path):
+        if class_folders(path / name):
+            return f"no documents in its folders; did you mean {shown(path / name)}?"
+    if has_documents(path):
+        return f"files but no class folders; a corpus is {FORMS}"
+    return f"no documents in it; a corpus is {FORMS}"

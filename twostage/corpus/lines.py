@@ -8,7 +8,7 @@ import numpy as np
 
 from twostage import SPLITS
 from twostage.corpus.decoding import RECORD, Decoder, record
-from twostage.corpus.findings import Documents, Undecodable
+from twostage.corpus.findings import Documents, Undecodable, numbered_labels
 from twostage.corpus.layout import Layout
 from twostage.corpus.line_parser import class_names, enumerate_lines, parse, parsed_again, unlabelled
 from twostage.errors import BadInput, shown
@@ -49,13 +49,16 @@ def read_lines(layout: Layout, decoder: Decoder) -> Documents:
                 file.append(number)
                 offsets.append(offset)
                 lengths.append(len(raw))
-    label_names = names or sorted(seen)
-    place = {name: i for i, name in enumerate(label_names)}
-    label = np.array([place[name] for name in seen], np.int32)[np.array(labels)]
+    if names:
+        place, label_names = np.array([names.index(name) for name in seen], np.int32), names
+    else:
+        place, label_names = numbered_labels(list(seen))
+    label = place[np.array(labels)]
     split = np.array([SPLITS.index(s) for s, _ in layout.parts if s], np.uint8)
     return Documents(
         np.frombuffer(records, RECORD), sources, label, split[np.array(file)] if len(split) else None, label_names,
-        empty, undecodable, notes, (np.array(file), np.array(offsets), np.array(lengths)),
+        empty, undecodable, notes, (np.array(file), np.array(offsets), np.array(lengths)), True,
+        "name the columns: --text-column and --label-column",
     )  # fmt: skip
 
 

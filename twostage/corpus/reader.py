@@ -12,12 +12,16 @@ from twostage import SPLITS
 from twostage.corpus.audit import absent_classes, audit
 from twostage.corpus.decoding import Decoder, text_digest
 from twostage.corpus.findings import Documents, Findings
+from twostage.corpus.folders import bytes_path, name_of
 from twostage.corpus.layout import Layout, recognise
 from twostage.corpus.line_parser import enumerate_lines, parsed_again
 from twostage.corpus.lines import line_texts, read_lines
 from twostage.corpus.splits import TRAIN, by_position, carve, pick_per_class
-from twostage.corpus.tree import read_tree, tree_texts
+from twostage.corpus.tree import class_name, read_tree, tree_texts
 from twostage.errors import BadInput, shown
+
+FEW = 10  # documents below which nearly as many classes are no sign of anything
+LONG = 12  # characters of a label that could be a text
 
 
 @dataclass
@@ -92,24 +96,24 @@ def read_corpus(path, *, per_class=None, encoding: str = "utf-8-sig", on_undecod
         split, carved = carve(found.split, position)
     if not (split == TRAIN).any():
         raise BadInput(f"{shown(path)}: {len(split):,} documents leave train empty; more are needed")
-    digest = np.ascontiguousarray(found.records["digest"])
-    audited = audit(digest, found.label, split, found.sources, found.label_names)
-
     rows = np.arange(len(split))
     if per_class is not None:
         rows = pick_per_class(found.records["pick"], found.label, split, per_class)
+    digest, label, split = np.ascontiguousarray(found.records["digest"][rows]), found.label[rows], split[rows]
+    sources = [found.sources[row] for row in rows.tolist()] if len(rows) < len(found.sources) else found.sources
+    audited = audit(digest, label, split, sources, found.label_names)
     return Corpus(
         name=_name(path),
         root=layout.root,
         format=_form(layout, found, carved, decoder),
         label_names=found.label_names,
-        label=found.label[rows],
-        split=split[rows],
-        digest=digest[rows],
-        sources=[found.sources[row] for row in rows.tolist()],
+        label=label,
+        split=split,
+        digest=digest,
+        sources=sources,
         characters=found.records["characters"][rows].astype(np.int32),
         findings=Findings(found.empty, found.undecodable, decoder.replace, audited, layout.notes + found.notes),
-        n_read=len(split),
+        n_read=len(found.sources),
         layout=layout,
         decoder=decoder,
         places=None if found.places is None else tuple(column[rows] for column in found.places),
@@ -130,7 +134,7 @@ def texts_of(path, sources, digests, encoding: str = "utf-8-sig") -> list[str | 
 def _tree_found(layout, decoder, wanted):
     for source, digest in wanted:
         # A source may come from a stranger's cache: nothing outside the corpus, and nothing but files, is opened.
-        if ".." in source.split("/") or not os.path.isfile(f"{layout.root}/{source}"):
+        if ".." in source.split("/") or not os.path.isfile(bytes_path(layout.root, source)):
             continue
         with suppress(BadInput):  # one that can't be read is not found
             text = tree_texts(layout.root, [source], decoder)[0]
@@ -151,12 +155,25 @@ def _lines_found(layout, decoder, wanted):
 
 
 def _refuse_hopeless(path, found: Documents) -> None:
-    classes = np.unique(found.label)
+    """Refuse what nothing can be learned from, above all texts taken for labels."""
+    n = len(found.label)
+    counts = np.bincount(found.label, minlength=len(found.label_names))
+    classes = np.flatnonzero(counts)
     if not len(classes):
         raise BadInput(f"{shown(path)}: no document in it has text; nothing to learn from")
     if len(classes) == 1:
         name = shown(found.label_names[classes[0]])
         raise BadInput(f"{shown(path)}: a single class, {name}; a classifier needs two to tell apart")
+    if n >= FEW and 2 * len(classes) > n:
+        example = shown(found.label_names[classes[0]][:40])
+        raise BadInput(f"{shown(path)}: {n:,} documents in {len(classes):,} classes ('{example}' is one); {found.way_out}")
+    of_labels = sum(len(found.label_names[c]) * int(counts[c]) for c in classes) / n
+    of_texts = float(found.records["characters"].mean())
+    if found.guessed and of_labels > of_texts and of_labels > LONG:
+        raise BadInput(
+            f"{shown(path)}: the labels are longer than the texts ({of_labels:.0f} characters beside {of_texts:.0f} on average); "
+            f"{found.way_out}"
+        )
 
 
 def _form(layout: Layout, found: Documents, carved: tuple[str, ...], decoder: Decoder) -> str:
@@ -171,5 +188,6 @@ def _form(layout: Layout, found: Documents, carved: tuple[str, ...], decoder: De
 
 def _name(path) -> str:
     path = Path(path).resolve()
-    stem = path.stem if path.is_file() else path.name
-    return re.sub(r"[^\w.+-]+", "-", stem)[:60].strip(".-") or "corpus"
+    stem = class_name(name_of(os.fsencode(path.stem if path.is_file() else path.name)))
+    name = re.sub(r"[^\w.+-]+", "-", stem)[:60].strip(".-") or "corpus"
+    return os.fsdecode(name.encode())  # as this locale writes it

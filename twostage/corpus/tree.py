@@ -1,7 +1,6 @@
-"""A corpus as a tree: one folder a class, one .txt a document. Files are opened and hashed by several threads."""
+"""A corpus as a tree: one folder a class, one file a document. Files are opened and hashed by several threads."""
 
 import itertools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import numpy as np
 
 from twostage import SPLITS
 from twostage.corpus.decoding import RECORD, Decoder, record
-from twostage.corpus.findings import Documents, Undecodable
-from twostage.corpus.layout import Layout, has_txt, ignored, is_txt
+from twostage.corpus.findings import Documents, Undecodable, numbered_labels
+from twostage.corpus.folders import bytes_path, list_documents
+from twostage.corpus.layout import Layout
 from twostage.errors import BadInput, shown
 from twostage.progress import Progress
 
@@ -20,44 +20,28 @@ CHUNK = 256  # files a thread takes at a time
 
 def read_tree(layout: Layout, decoder: Decoder) -> Documents:
     """Read every document of a tree, ordered by name. Raises BadInput naming a file that is binary or can't be read."""
-    sources, label, split, label_names = _listed(layout)
+    try:
+        found, left_out = list_documents(layout.root, layout.folders)
+    except OSError as error:
+        raise BadInput(f"{shown(error.filename)}: can't be read ({error.strerror})") from None
+    counts = [len(sources) for sources in found]
+    sources = list(itertools.chain.from_iterable(found))
+    names = [class_name(folder.name) for folder in layout.folders]
+    label, label_names = numbered_labels([name for name, count in zip(names, counts, strict=True) if count])
+    label = np.repeat(label, [count for count in counts if count])
+    split = None
+    if layout.folders[0].split:
+        split = np.repeat(np.array([SPLITS.index(folder.split) for folder in layout.folders], np.uint8), counts)
+
     records, kept, empty, undecodable = _read(layout.root, sources, decoder)
     sources = list(itertools.compress(sources, kept.tolist()))
     split = None if split is None else split[kept]
-    return Documents(records, sources, label[kept], split, label_names, empty, undecodable)
-
-
-def _listed(layout: Layout) -> tuple[list[str], np.ndarray, np.ndarray | None, list[str]]:
-    """List a tree -> (sources, label (N,) int32, split (N,) uint8 or None, label_names)."""
-    try:
-        return _list_tree(layout)
-    except OSError as error:
-        raise BadInput(f"{shown(error.filename)}: can't be read ({error.strerror})") from None
-
-
-def _list_tree(layout: Layout):
-    folders = []  # (class name, split, folder relative to the root)
-    for split, part in layout.parts:
-        with os.scandir(layout.root / part) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and not ignored(e.name) and has_txt(e.path))
-        folders += [(class_name(name), split, os.path.join(part, name)) for name in names]
-    label_names = sorted({name for name, _, _ in folders})
-    sources, counts = [], []
-    for _, _, folder in folders:
-        with os.scandir(layout.root / folder) as entries:
-            names = sorted(e.name for e in entries if is_txt(e))
-        sources += [f"{folder}/{name}" for name in names]
-        counts.append(len(names))
-    number = {name: i for i, name in enumerate(label_names)}
-    label = np.repeat(np.array([number[name] for name, _, _ in folders], np.int32), counts)
-    if layout.parts[0][0] is None:
-        return sources, label, None, label_names
-    return sources, label, np.repeat(np.array([SPLITS.index(s) for _, s, _ in folders], np.uint8), counts), label_names
+    return Documents(records, sources, label[kept], split, label_names, empty, undecodable, left_out.lines())
 
 
 def class_name(folder: str) -> str:
     """Return the name of a class from its folder; one not UTF-8 (an old Chinese archive) is read as GB 18030."""
-    raw = os.fsencode(folder)
+    raw = folder.encode("utf-8", "surrogateescape")
     for encoding in ("utf-8", "gb18030"):
         try:
             return raw.decode(encoding)
@@ -116,7 +100,7 @@ def tree_texts(root: Path, sources: list[str], decoder: Decoder) -> list[str]:
 
 def _bytes(root: Path, source: str) -> bytes:
     try:
-        with open(f"{root}/{source}", "rb", buffering=0) as file:
+        with open(bytes_path(root, source), "rb", buffering=0) as file:
             return file.read()
     except OSError as error:
         raise BadInput(f"{shown(source)}: can't be read ({error.strerror})") from None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ def model_name(name_or_path) -> str:
     """The last part of a folder or hub name, safe in a file name."""
     path = Path(name_or_path).expanduser()
     last = path.resolve().name if path.exists() else str(name_or_path).rstrip("/").split("/")[-1]
-    return re.sub(r"[^\w.+-]+", "-", last)[:60].strip(".-") or "model"
+    name = os.fsencode(last).decode("utf-8", "replace")  # the same file name in every locale
+    return os.fsdecode((re.sub(r"[^\w.+-]+", "-", name)[:60].strip(".-") or "model").encode())
 
 
 def _from_hub(name: str) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 from twostage.cache.reader import write_facts
 from twostage.cache.reuse import find_vectors, nearest_cache
+from twostage.corpus.folders import bytes_path
 from twostage.encoder.checkpoint import digest_files
 from twostage.encoder.encoder import Encoder
 from twostage.errors import BadInput
@@ -191,7 +192,7 @@ def touched_since(corpus, since: float) -> np.ndarray:
 
     def touched(file: str) -> bool:
         try:
-            return os.stat(corpus.root / file).st_ctime >= since - CLOCK_SLACK
+            return os.stat(bytes_path(corpus.root, file)).st_ctime >= since - CLOCK_SLACK
         except OSError:
             return True
 
