@@ -8,12 +8,13 @@ Prints the path of the cache and nothing else; the log goes to standard error. I
 """
 
 import sys
-import time
 from pathlib import Path
 
-from twostage.cli import Parser, add_corpus_options, run, whole_number
+import twostage as ts
+from twostage.cli import CORPUS_SETTINGS, ENCODER_SETTINGS, Parser, add_corpus_options, run, whole_number
 from twostage.errors import BadInput
-from twostage.progress import say
+
+SETTINGS = (*CORPUS_SETTINGS, *ENCODER_SETTINGS, "pooling", "store_dtype", "tokens_per_batch", "cache_dir")
 
 
 def build_parser() -> Parser:
@@ -45,75 +46,24 @@ def build_parser() -> Parser:
 
 
 def main(argv=None) -> int:
-    asked = build_parser().parse_args(argv)
-    if asked.verify is not None:
-        return verify(asked.verify)
-    if asked.corpus is None:
+    args = build_parser().parse_args(argv)
+    if args.verify is not None:
+        return verify(args.verify)
+    if args.corpus is None:
         raise BadInput("no CORPUS: give a folder or file of labelled texts, or the word demo (see extract.py --help)")
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    if args.plan:
+        from twostage.api.extraction import plan
 
-    from twostage.cache.identity import Identity, cache_path
-    from twostage.cache.writer import CacheWriter
-    from twostage.corpus.layout import recognise
-    from twostage.corpus.reader import read_corpus
-    from twostage.demo import corpus_and_bert as demo
-    from twostage.encoder import checkpoint, encoder
-    from twostage.encoder.settings import encoder_settings
-    from twostage.extraction import job as extraction
-
-    # What is no corpus is said first; the model's folder is checked before the corpus is read, and that before any model work.
-    corpus_path, model = demo.resolve(asked.corpus, asked.model, asked.cache_dir)
-    recognise(corpus_path)
-    folder = checkpoint.find_model(model)
-    tokens = encoder.load_tokens(folder, asked.max_length, asked.truncation)
-    began = time.time()
-    corpus = read_corpus(corpus_path, per_class=asked.per_class, encoding=asked.encoding, on_undecodable=asked.on_undecodable)
-    for line in corpus.describe():
-        say(line)
-
-    # What decides each vector, and with the documents in their order the cache.
-    device = encoder.resolve_device(asked.device)
-    settings = encoder_settings(
-        folder,
-        max_length=asked.max_length,
-        truncation=asked.truncation,
-        pooling=asked.pooling,
-        compute_dtype=encoder.resolve_dtype(asked.dtype, device),
-    )
-    identity = Identity(
-        encoder=settings,
-        store_dtype=asked.store_dtype,
-        hidden_size=checkpoint.read_config(folder)["hidden_size"],
-        label_names=corpus.label_names,
-        digest=corpus.digest,
-        label=corpus.label,
-        split=corpus.split,
-        sources=corpus.sources,
-    )
-    path = cache_path(asked.cache_dir, corpus.name, checkpoint.model_name(model), identity)
-    job = extraction.Extraction(folder, tokens, corpus, identity, path, device, asked.tokens_per_batch, began)
-    if asked.plan:
-        print("\n".join(job.plan_only()))
-        return 0
-
-    job.say_what_differs()
-
-    # From here on the space is reserved, and what is committed stays whatever happens.
-    with CacheWriter(path, identity) as writer:
-        if writer.finished:
-            say(f"complete already: {path}")
-        else:
-            job.fill(writer)
-            job.check_unchanged()
-            certificate = job.certify(writer)
-            writer.publish()
-            job.write_facts(certificate)
-    print(path)
+        print("\n".join(plan(args.corpus, **settings)))
+    else:
+        print(ts.extract(args.corpus, **settings).path)
     return 0
 
 
 def verify(path: Path) -> int:
     """Print what is wrong with a cache, or that nothing is."""
-    from twostage.cache.reader import verify_cache
+    from twostage.api.extraction import verify_cache
 
     faults = verify_cache(path)
     print("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: whole, every digest matches")

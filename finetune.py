@@ -6,13 +6,17 @@ zeros after the decimal point of the learning rate. A part without a rate is fro
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+import twostage as ts
 from twostage import cli
 from twostage.errors import BadInput
-from twostage.finetuning.jobs import corpus_digest, jobs_of, open_run, something_to_resume
-from twostage.progress import say
+
+SETTINGS = (
+    *cli.CORPUS_SETTINGS, *cli.ENCODER_SETTINGS, "head", "encoder_lr", "head_lr", "epochs", "batch_size", "micro_batch",
+    "activation_checkpointing", "checkpoint_minutes", "warmup_fraction", "weight_decay", "class_weight", "activation",
+    "init_head", "lr_scale", "resume", "seed", "runs_dir", "cache_dir",
+)  # fmt: skip
 
 EXAMPLES = """examples:
   python finetune.py THUCNews --recipe B4C3 B4C4 B4 --max-length 256
@@ -84,101 +88,20 @@ def micro_batch(text: str):
 
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
-    jobs = jobs_of(args)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise BadInput("started as one of several processes: finetune.py trains in one; start it without torchrun")
-    if args.resume:
-        something_to_resume(args.runs_dir, jobs)
-    check_writable(args.runs_dir)
+    runs = ts.finetune(args.corpus, recipe=args.recipe or [], **{name: getattr(args, name) for name in SETTINGS})
 
-    # 1. The corpus, and the model that it is to be trained with: all that can be wrong shows before any work.
-    from twostage.corpus.reader import read_corpus
-    from twostage.demo import corpus_and_bert as demo
+    from twostage.api.finetuning import against_frozen
+    from twostage.api.training import table
 
-    path, model = demo.resolve(args.corpus, args.model, args.cache_dir)
-    corpus = read_corpus(path, per_class=args.per_class, encoding=args.encoding, on_undecodable=args.on_undecodable)
-    for line in corpus.describe():
-        say(line)
-    check_splits(corpus, path)
-
-    from twostage.encoder.checkpoint import find_model
-    from twostage.encoder.encoder import load_tokenizer, resolve_device, resolve_dtype
-    from twostage.encoder.settings import encoder_settings
-    from twostage.encoder.tokenizer import Tokens
-
-    folder = find_model(model)
-    device = resolve_device(args.device)
-    dtype = resolve_dtype(args.dtype, device)
-    if dtype == "float16" and device == "cpu":
-        raise BadInput("--dtype float16 trains on a GPU only: give float32 or bfloat16")
-    encoder = encoder_settings(
-        folder, max_length=args.max_length, truncation=args.truncation, pooling="cls", compute_dtype=dtype
-    )
-    tokenizer = load_tokenizer(folder)
-
-    # 2. Every document tokenized, once for all runs and epochs.
-    import numpy as np
-
-    from twostage import SPLITS
-    from twostage.finetuning.dataset import tokenize
-
-    tokens = Tokens(tokenizer, args.max_length, args.truncation)
-    rows = {
-        name: tokenize(corpus, np.flatnonzero(corpus.split == number), tokens, f"tokenizing {name}")
-        for number, name in enumerate(SPLITS)
-    }
-
-    # 3. One run a recipe: BERT from its files, a fresh classifier, all epochs, then test once at the best of them.
-    from twostage.finetuning.run import Setting, train_job
-    from twostage.report.build import write_report
-    from twostage.report.tables import accuracy_table, comparison_lines
-
-    setting = Setting(args, corpus, path, folder, tokenizer, rows, encoder, device, dtype)
-    settings = {
-        "corpus": {
-            "path": str(Path(path).resolve()), "name": corpus.name, "format": corpus.format, "per_class": args.per_class,
-            "encoding": args.encoding, "on_undecodable": args.on_undecodable,
-        },
-        "corpus_digest": corpus_digest(corpus),
-    }  # fmt: skip
-    records = []
-    for job in jobs:
-        record = train_job(setting, job, settings, open_run)
-        write_report(args.runs_dir)
-        records.append(record)
-    print(accuracy_table(records))
-    for record in records:
-        if record.get("against_frozen"):
-            print("\n".join(["", *comparison_lines(record["against_frozen"])]))
-    for record in records:
-        print(f"run: {record['path']}")
+    print(table(runs))
+    for run in runs:
+        if run.record.get("against_frozen"):
+            print("\n" + against_frozen(run))
+    for run in runs:
+        print(f"run: {run.path}")
     return 0
-
-
-def check_writable(runs_dir: Path) -> None:
-    """BadInput where no run could be written, before any work."""
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=runs_dir):
-            pass
-    except OSError as error:
-        raise BadInput(f"cannot write to {runs_dir} ({error.strerror}): give a --runs-dir that can be written to") from None
-
-
-def check_splits(corpus, path) -> None:
-    """BadInput for an empty split or a train with one class; classes that train lacks are said."""
-    from twostage import SPLITS
-
-    for number, name in enumerate(SPLITS):
-        if not (corpus.split == number).any():
-            raise BadInput(
-                f"{path}: {name} is empty: {len(corpus):,} documents are too few; give more, or a larger --per-class"
-            )
-    if len(set(corpus.label[corpus.split == 0].tolist())) < 2:
-        raise BadInput(f"{path}: train has a single class; two are needed to tell apart")
-    absent = corpus.classes_without_train()
-    if absent:
-        say(f"classes without a document in train, never learned: {', '.join(absent)}")
 
 
 if __name__ == "__main__":

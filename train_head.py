@@ -5,13 +5,13 @@ number of zeros after the decimal point of the learning rate: 3 is 0.0001, 4 is 
 """
 
 import sys
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
+import twostage as ts
 from twostage import cli
 from twostage.errors import BadInput
-from twostage.recipes import DIGIT_RULE, find_recipe, recipes_of, scaled
+
+SETTINGS = ("class_weight", "activation", "device", "seed", "runs_dir")
 
 EXAMPLES = """examples:
   python train_head.py                                     the four recipes on the only cache in cache/
@@ -88,68 +88,36 @@ def build_parser() -> cli.Parser:
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
     check(args)
-    recipes = chosen_recipes(args)
-    if args.lr_scale != 1 and not recipes:
-        raise BadInput(
-            "--lr-scale multiplies the rates of recipes, and none is run: name them with --recipe, or give --lr the rate itself"
-        )
+    from twostage.api import training as api
 
-    # 1. All vectors into memory, once.
-    from twostage.cache.reader import find_cache
-    from twostage.encoder.encoder import resolve_device
-    from twostage.heads import ceiling as ceiling_of
-    from twostage.heads import data as head_data
-    from twostage.heads import learning_curve, sweep, sweep_table
-    from twostage.heads import training as head_runs
-    from twostage.progress import say
-    from twostage.report import tables
-    from twostage.report.build import write_report
-    from twostage.runs.folder import add_to_run
+    given = {name: getattr(args, name) for name in SETTINGS}
+    lists = {"head": args.head, "batch_size": args.batch_size, "weight_decay": args.weight_decay}
 
-    data = head_data.load(args.cache or find_cache(args.cache_dir), resolve_device(args.device))
-    head_data.say_batches(data, args.batch_size or [64])
-    if args.activation == "none" and any(head != "1C" for head in [*(args.head or []), *(r.head for r in recipes)]):
-        say("--activation none: three linear layers without one between them are one linear layer")
+    # A run a recipe, or a combination of the given settings; beside a sweep the lists are the sweep's.
+    cache = ts.open_cache(args.cache, cache_dir=args.cache_dir)
+    runs = []
+    if args.recipe or not args.sweep:
+        own = {} if args.sweep else {"lr": args.lr, "epochs": args.epochs, **lists}
+        runs = ts.train(cache, recipe=args.recipe or [], seeds=args.seeds, lr_scale=args.lr_scale, **own, **given)
+        print(api.table(runs))
 
-    changed = {"--epochs": args.epochs, "--batch-size": args.batch_size, "--weight-decay": args.weight_decay}
-    changed = [name for name, value in changed.items() if value]
-    if recipes and changed and not args.sweep:
-        say(f"the recipes run with your {', '.join(changed)}, not with their own")
-
-    # 2. One run a recipe, or a combination of the given settings.
-    seeds = tuple(range(args.seeds)) if args.seeds else (args.seed,)
-    common = head_runs.Common(args.runs_dir, seeds, args.seed, args.activation, args.class_weight, args.lr_scale)
-    records = []
-    for job in jobs(args, recipes):
-        records.append(head_runs.train_run(data, job, common))
-        write_report(args.runs_dir)
-    if records:
-        print(tables.accuracy_table(records))
-
-    # 3. A grid of rates and seeds in one pass, the best chosen on val.
+    # A grid of rates and seeds in one pass, the best chosen on val.
     if args.sweep:
-        seeds = tuple(range(args.seeds or 3))
-        records.append(sweep.run_sweep(data, grid(args), replace(common, seeds=seeds, lr_scale=1.0)))
-        write_report(args.runs_dir)
-        print("\n" * (len(records) > 1) + sweep_table.sweep_table(records[-1], data.cache.path))
+        found = ts.sweep(cache, lr=args.lr, seeds=args.seeds or 3, epochs=args.epochs, **lists, **given)
+        print("\n" * bool(runs) + str(found))
+        runs.append(found)
 
-    # 4. The best that one layer can do on these vectors, and what more labels would bring.
+    # The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
-        ceiling = ceiling_of.run_ceiling(data, common)
-        write_report(args.runs_dir)
-        print("\n" + ceiling_of.ceiling_text(ceiling, records))
+        given.pop("activation")  # a ceiling has one layer
+        top = api.ceiling(cache, **given)
+        print("\n" + api.below_ceiling(top, runs))
     if args.learning_curve:
-        best = max(records, key=val_accuracy)
-        curve = learning_curve.learning_curve(data, best, common)
-        add_to_run(best["path"], learning_curve=curve)
-        print("\n" + learning_curve.curve_table(curve, best))
-    for record in [*records, *([ceiling] if args.ceiling else [])]:
-        print(f"run: {record['path']}")
+        best = max(runs, key=lambda run: run.val_accuracy)
+        print("\n" + api.learning_curve(cache, best, device=args.device))
+    for run in [*runs, *([top] if args.ceiling else [])]:
+        print(f"run: {run.path}")
     return 0
-
-
-def val_accuracy(record: dict) -> float:
-    return record["epochs"][record["best_epoch"] - 1]["val_accuracy"]
 
 
 def check(args) -> None:
@@ -158,45 +126,13 @@ def check(args) -> None:
         raise BadInput("--recipe brings its own learning rate: leave out --lr, or scale the recipe's with --lr-scale X")
     if args.head and not (args.lr or args.sweep):
         raise BadInput("--head needs a learning rate: give --lr X, or --sweep to find one")
+    if args.lr_scale != 1 and not args.recipe and (args.lr or args.sweep):
+        raise BadInput(
+            "--lr-scale multiplies the rates of recipes, and none is run: name them with --recipe, or give --lr the rate itself"
+        )
     for name in args.recipe or []:
         if name.endswith(".h5"):
             raise BadInput(f"{name} stands where a recipe's name is read: give the cache before --recipe")
-
-
-def chosen_recipes(args) -> list:
-    """The recipes to run: those named, or all four when nothing else is asked for."""
-    if not args.recipe and (args.sweep or args.lr):
-        return []
-    names = list(dict.fromkeys(args.recipe or recipes_of("train_head.py")))
-    found = [scaled(find_recipe(name, "train_head.py"), args.lr_scale) for name in names]
-    for recipe in found:
-        if recipe.head_lr > 1000:
-            raise BadInput(f"--lr-scale {args.lr_scale:g} makes the rate of {recipe.name} {recipe.head_lr:g}: {DIGIT_RULE}")
-    return found
-
-
-def grid(args):
-    """The sweep's grid: its defaults, narrowed or widened by the lists given."""
-    from twostage.heads.sweep import Grid
-
-    given = {"heads": args.head, "lrs": args.lr, "weight_decays": args.weight_decay, "batch_sizes": args.batch_size}
-    lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
-    return Grid(**lists, **({"epochs": args.epochs} if args.epochs else {}))
-
-
-def jobs(args, recipes) -> list:
-    """The runs to do, with the settings that the user changed."""
-    from twostage.heads.training import EPOCHS, Job, recipe_job
-
-    sizes = list(dict.fromkeys(args.batch_size or [64]))
-    decays = list(dict.fromkeys(args.weight_decay or [0.0]))
-    todo = [recipe_job(recipe, epochs=None if args.sweep else args.epochs) for recipe in recipes]
-    if args.lr and not args.sweep:
-        grid = product(dict.fromkeys(args.head or ["1C"]), dict.fromkeys(args.lr))
-        todo = [Job(f"{head}-lr{lr!r}", head, lr, args.epochs or EPOCHS) for head, lr in grid]
-    elif args.sweep:  # the lists belong to the sweep's grid
-        return todo
-    return [replace(job, batch_size=size, weight_decay=decay) for job in todo for size in sizes for decay in decays]
 
 
 if __name__ == "__main__":

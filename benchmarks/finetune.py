@@ -82,7 +82,7 @@ def ours(args, device, changes: dict) -> list[float]:
     from transformers import TrainerCallback
 
     from twostage.encoder.encoder import resolve_dtype
-    from twostage.finetuning.parts import Plan
+    from twostage.finetuning.parts import TrainingPlan
     from twostage.finetuning.trainer import FineTuner
     from twostage.models.classifier import join
     from twostage.models.head import build_head
@@ -100,7 +100,7 @@ def ours(args, device, changes: dict) -> list[float]:
             seconds.append(time.perf_counter() - self.start)
 
     dtype = getattr(torch, changes.get("dtype") or resolve_dtype("auto", str(device)))
-    plan = Plan(
+    plan = TrainingPlan(
         1e-5, 1e-4, 1, args.batch_size, min(changes.get("micro_batch", args.batch_size), args.batch_size), 0, device, dtype,
         activation_checkpointing=changes.get("activation_checkpointing", False),
     )  # fmt: skip

@@ -95,6 +95,15 @@ def make_tree(folder: Path, classes=("体育", "财经", "科技"), per_class: i
     return folder
 
 
+@pytest.fixture(autouse=True)
+def aloud():
+    """Tests call a script's main() without cli.run, and read what it says."""
+    from twostage.progress import spoken
+
+    with spoken():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     return make_bert(tmp_path_factory.mktemp("model") / "tiny-bert")

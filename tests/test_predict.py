@@ -33,7 +33,7 @@ def output(capsys, *args):
 
 def test_predict_gives_the_probabilities_of_the_training_run_for_its_own_test_texts(head_run, tmp_path, tiny_tree):
     cache = open_cache(next((tmp_path / "cache").glob("*.h5")))
-    rows = np.flatnonzero(cache.split == 2)
+    rows = np.flatnonzero(cache.split_of == 2)
     texts = [(tiny_tree / cache.sources[row]).read_text(encoding="utf-8") for row in rows]
     with np.load(head_run / "predictions.npz") as saved:
         trained = load_run(head_run, dtype="float32", device="cpu")

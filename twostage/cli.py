@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from twostage.errors import BadInput
+from twostage.progress import spoken
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,7 +26,8 @@ def run(main, argv=None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # UTF-8 whatever the locale
     try:
-        status = main(argv) or 0
+        with spoken():
+            status = main(argv) or 0
         sys.stdout.flush()
     except BadInput as error:
         print(f"{prog}: {' '.join(str(error).split(chr(10)))}", file=sys.stderr)
@@ -69,6 +71,9 @@ def number(what: str, low: float, high: float, open_low: bool = False):
 
     return parse
 
+
+CORPUS_SETTINGS = ("per_class", "encoding", "on_undecodable")  # what add_corpus_options adds, as keywords of the API
+ENCODER_SETTINGS = ("model", "max_length", "truncation", "device", "dtype")
 
 learning_rate = number("a learning rate", 0, 1000, open_low=True)
 

@@ -1,5 +1,6 @@
 """What a person sees while work goes on: log lines and progress, all on standard error."""
 
+import contextlib
 import sys
 import time
 
@@ -7,9 +8,24 @@ QUIET_SECONDS = 2.0  # shorter work shows no progress at all
 LINE_SECONDS = 10.0  # without a terminal: a line this often
 
 
+_spoken = False  # a library is silent; the scripts, and calls with progress=True, speak
+
+
+@contextlib.contextmanager
+def spoken(aloud: bool = True):
+    """Let log lines and bars be shown inside; `aloud` False changes nothing, so a call inside a script still speaks."""
+    global _spoken
+    before, _spoken = _spoken, _spoken or aloud
+    try:
+        yield
+    finally:
+        _spoken = before
+
+
 def say(text: str) -> None:
-    """Write one log line to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Write one log line to standard error, where somebody wants to hear it."""
+    if _spoken:
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -32,7 +48,7 @@ class Progress:
         self.done += n
         self.figures.update(figures)
         now = time.monotonic()
-        if now - self.start < QUIET_SECONDS:
+        if not _spoken or now - self.start < QUIET_SECONDS:
             return
         if sys.stderr.isatty():
             self._draw(n)

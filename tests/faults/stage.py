@@ -163,7 +163,7 @@ class Stage:
                     and cache.sources == self.identity.sources
                     and cache.label_names == self.identity.label_names
                     and np.array_equal(cache.label, self.identity.label)
-                    and np.array_equal(cache.split, self.identity.split)
+                    and np.array_equal(cache.split_of, self.identity.split)
                     and np.array_equal(cache.digest, self.identity.digest)
                     and np.array_equal(cache.token_count, token_counts(self.identity))
                     and np.array_equal(cache.truncated, token_counts(self.identity) > 99)

@@ -15,7 +15,7 @@ from twostage.finetuning.batches import global_batches
 from twostage.finetuning.dataset import TokenRows
 from twostage.finetuning.fit_memory import _bytes_kept, _kept_by
 from twostage.finetuning.lean_bert import make_lean
-from twostage.finetuning.parts import Plan, prepare
+from twostage.finetuning.parts import TrainingPlan, prepare
 from twostage.finetuning.trainer import FineTuner
 from twostage.models.classifier import join, load_classifier, save_classifier
 from twostage.models.head import build_head, save_head
@@ -55,15 +55,15 @@ def random_rows(n: int, seed: int = 0) -> TokenRows:
     return TokenRows(ids, np.concatenate([[0], np.cumsum(counts)]), rng.integers(0, 3, n).astype(np.int32))
 
 
-def plan_of(**changes) -> Plan:
+def plan_of(**changes) -> TrainingPlan:
     given = {
         "encoder_lr": 1e-3, "head_lr": 1e-2, "epochs": 1, "batch_size": 16, "micro_batch": 16, "seed": 5, "device": CPU,
         "dtype": torch.float32,
     }  # fmt: skip
-    return Plan(**given | changes)
+    return TrainingPlan(**given | changes)
 
 
-def tuned(bert: Path, folder: Path, plan: Plan, n: int = 70, head: str = "1C") -> FineTuner:
+def tuned(bert: Path, folder: Path, plan: TrainingPlan, n: int = 70, head: str = "1C") -> FineTuner:
     """Train on random rows (70: four full batches and one of 6) and give the tuner; its model holds the best epoch."""
     model = join(load_bert(bert), build_head(head, 32, 3, "relu", plan.seed), head, "relu", NAMES)
     tuner = FineTuner(model, plan, random_rows(n), random_rows(20, 1), 0, create_run(folder, "x", {}))
@@ -71,7 +71,7 @@ def tuned(bert: Path, folder: Path, plan: Plan, n: int = 70, head: str = "1C") -
     return tuner
 
 
-def hand_written_epoch(bert: Path, plan: Plan, n: int = 70):
+def hand_written_epoch(bert: Path, plan: TrainingPlan, n: int = 70):
     """The recipe as a plain torch loop: Adam, a mean loss over each global batch, nothing else."""
     encoder, head = load_bert(bert).requires_grad_(True).train(), build_head("1C", 32, 3, "relu", plan.seed)
     groups = [{"params": encoder.parameters(), "lr": plan.encoder_lr}, {"params": head.parameters(), "lr": plan.head_lr}]

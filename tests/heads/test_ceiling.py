@@ -5,6 +5,7 @@ import torch
 from tests.conftest import read_json
 from tests.head_caches import make_cache
 from tests.heads.test_sweep import run_train_head
+from twostage.cache.reader import open_cache
 from twostage.heads import data as head_data
 from twostage.heads.ceiling import fit_ceiling, verdict
 from twostage.heads.learning_curve import fill, more_labels, part_of_train
@@ -19,7 +20,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(cache):
-    return head_data.load(cache, "cpu")
+    return head_data.load(open_cache(cache), "cpu")
 
 
 def test_the_optimum_is_scikit_learns(data):

@@ -7,6 +7,7 @@ import torch
 from tests.conftest import read_json
 from tests.head_caches import make_cache
 from twostage import cli, memory
+from twostage.cache.reader import open_cache
 from twostage.errors import BadInput
 from twostage.heads import data as head_data
 from twostage.heads.bank import HeadBank, Trial
@@ -133,11 +134,11 @@ def test_all_heads_diverging_is_said_in_one_line(cache, tmp_path, capsys):
 def test_a_cache_larger_than_memory_is_refused_before_loading(cache, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10_000)
     with pytest.raises(BadInput, match="--per-class N"):
-        head_data.load(cache, "cpu")
+        head_data.load(open_cache(cache), "cpu")
 
 
 def test_a_float32_cache_that_fits_only_as_float16_is_held_so_and_said(tmp_path, monkeypatch, capsys):
     cache = make_cache(tmp_path / "wide.h5", store="float32")
     monkeypatch.setattr(memory, "available_bytes", lambda device: 600 * 16 * 4)
-    data = head_data.load(cache, "cpu")
+    data = head_data.load(open_cache(cache), "cpu")
     assert data.vectors.dtype == torch.float16 and "held as float16" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_the_saved_head_gives_the_saved_predictions_and_the_printed_accuracy(cac
         probabilities = head(torch.from_numpy(vectors)).softmax(1).numpy()
     saved, record = np.load(run / "predictions.npz"), read_json(run / "run.json")
     assert np.allclose(saved["probabilities"], probabilities, atol=1e-6)
-    assert (saved["digest"] == open_cache(cache).digest[open_cache(cache).split == 2]).all()
+    assert (saved["digest"] == open_cache(cache).digest[open_cache(cache).split_of == 2]).all()
     assert record["test_accuracy"] == pytest.approx((saved["predicted"] == saved["label"]).mean())
     assert config["encoder"] == ENCODER and config["label_names"] == record["label_names"] and config["hidden_size"] == 16
 

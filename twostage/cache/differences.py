@@ -64,8 +64,8 @@ def matched_rows(have: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def column(one, name: str, rows: np.ndarray) -> list[str]:
-    names = one.label_names if name == "label" else SPLITS
-    return [names[index] for index in getattr(one, name)[rows].tolist()]
+    names, numbers = (one.label_names, one.label) if name == "label" else (SPLITS, one.split_of)
+    return [names[index] for index in numbers[rows].tolist()]
 
 
 def changed(name: str, have: list[str], asked: list[str], place, rows: np.ndarray, names: tuple[str, str]) -> list[str]:

@@ -69,6 +69,11 @@ class Identity:
         if decode_names(encode_names(self.label_names)) != self.label_names:
             raise BadInput("a label name holds two surrogates in a row, which JSON cannot keep; rename that label")
 
+    @property
+    def split_of(self) -> np.ndarray:
+        """`split`, by the name that it has in a FeatureCache."""
+        return self.split
+
     @cached_property
     def source_bytes(self) -> tuple[np.ndarray, np.ndarray]:
         """All sources as UTF-8 without gaps (S,) uint8, lone surrogates let through, and where each ends (N,) int64."""

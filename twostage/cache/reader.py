@@ -2,6 +2,7 @@
 
 import json
 from functools import cached_property
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from twostage.cache.columns import read_facts_checked
 from twostage.cache.format import PAGE_ROWS, pages_of
 from twostage.cache.pages import CacheBytes, page_rows
 from twostage.cache.validation import Header, open_safely
+from twostage.encoder.settings import short
 from twostage.errors import BadInput
 from twostage.files import write_text
 
@@ -20,7 +22,7 @@ LISTED = 50  # faults told one by one
 class FeatureCache:
     """N vectors of D numbers and what belongs to them. Made by open_cache.
 
-    path, fingerprint, encoder, store_dtype, hidden_size, label_names, label (N,) int32, split (N,) uint8,
+    path, fingerprint, encoder, store_dtype, hidden_size, label_names, label (N,) int32, split_of (N,) uint8 into SPLITS,
     digest (N, 32) uint8, token_count (N,) int32, truncated (N,) bool, sources (N strings).
     """
 
@@ -28,7 +30,8 @@ class FeatureCache:
         self.path, self.file, self.header, self.facts = path, file, header, facts
         self.fingerprint, self.encoder, self.store_dtype = header.fingerprint, header.encoder, header.store_dtype
         self.hidden_size, self.label_names = header.hidden_size, header.label_names
-        self.label, self.split, self.digest = facts["label"], facts["split"], facts["text_digest"]
+        self.label, self.split_of, self.digest = facts["label"], facts["split"], facts["text_digest"]
+        self.in_memory: dict[str, object] = {}  # what heads are trained from, by device: read once, kept while the cache is
         self.token_count, self.truncated = facts["token_count"], facts["truncated"].astype(bool)
 
     def __len__(self) -> int:
@@ -52,13 +55,37 @@ class FeatureCache:
         starts = [0, *ends[:-1]]
         return [text[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
 
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(X, y) of "train", "val" or "test": vectors (n, D) in the stored dtype, labels (n,) int32 into label_names."""
+        if name not in SPLITS:
+            raise BadInput(f"no split is called {short(name)}: give train, val or test")
+        return self.vectors(split=name), self.label[self.split_of == SPLITS.index(name)]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {n:,}" for name, n in zip(SPLITS, self._counts(), strict=True))
+        return (
+            f"<FeatureCache {self.path}: {len(self):,} vectors of {self.hidden_size} ({self.store_dtype}), "
+            f"{len(self.label_names)} classes, {counts}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {"file": self.path, "vectors": f"{len(self):,} x {self.hidden_size}, {self.store_dtype}"}
+        rows |= {name: f"{n:,} documents" for name, n in zip(SPLITS, self._counts(), strict=True)}
+        rows |= {"classes": ", ".join(map(short, self.label_names[:20])) + (" …" if len(self.label_names) > 20 else "")}
+        rows |= {name: short(value) for name, value in self.encoder.items()}
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
+        return f"<table>{cells}</table>"
+
+    def _counts(self) -> list[int]:
+        return np.bincount(self.split_of, minlength=len(SPLITS)).tolist()
+
     def vectors(self, rows=None, split: str | None = None, out_dtype=None) -> np.ndarray:
         """The vectors of all documents, of `rows` (indexes in any order) or of one split, each page checked.
 
         -> (n, D) in the stored dtype or `out_dtype`. BadInput naming the pages that do not match their digest.
         """
         if split is not None:
-            rows = np.flatnonzero(self.split == SPLITS.index(split))
+            rows = np.flatnonzero(self.split_of == SPLITS.index(split))
         stored = self.file.tables["vectors"].dtype
         dtype = np.dtype(out_dtype or stored)
         bad: list[int] = []

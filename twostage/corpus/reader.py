@@ -3,7 +3,7 @@
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ class Corpus:
     layout: Layout
     decoder: Decoder
     places: tuple[np.ndarray, ...] | None  # line files: (file, offset, length), each (N,)
+    told: dict = field(default_factory=dict)  # how it was read: path, per_class, encoding, on_undecodable
+    model: str | None = None  # an encoder that comes with the corpus, taken where none is named
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -117,7 +119,10 @@ def read_corpus(path, *, per_class=None, encoding: str = "utf-8-sig", on_undecod
         layout=layout,
         decoder=decoder,
         places=None if found.places is None else tuple(column[rows] for column in found.places),
-    )
+        told={
+            "path": str(Path(path).resolve()), "per_class": per_class, "encoding": encoding, "on_undecodable": on_undecodable,
+        },
+    )  # fmt: skip
 
 
 def texts_of(path, sources, digests, encoding: str = "utf-8-sig") -> list[str | None]:

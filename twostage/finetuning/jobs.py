@@ -1,10 +1,7 @@
 """The run folders of fine-tuning: what is to be trained, which run is gone on with, and what a finished one leaves."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from twostage.encoder.settings import differences
 from twostage.errors import BadInput
@@ -23,7 +20,7 @@ SAME = (
 
 
 @dataclass(frozen=True)
-class Job:
+class FinetuneJob:
     """One run to be: a recipe, or rates of one's own. `recipe` is None for one's own."""
 
     name: str
@@ -34,26 +31,53 @@ class Job:
     epochs: int
 
 
-def jobs_of(args) -> list[Job]:
-    """What the command line asks for: recipes by name, one's own rates, or else B4C3. BadInput where it asks for both."""
-    own = args.encoder_lr is not None or args.head_lr is not None
-    if args.recipe and (own or args.head):
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What all runs of one call share; every field stands in run.json under its name.
+
+    micro_batch: documents at a time, or "auto" for what fits. class_weight: "none" or "balanced". init_head: a run of
+    train_head.py to start the classifier from. warmup_fraction: part of all steps over which the rates rise from 0.
+    """
+
+    runs_dir: Path = Path("runs")
+    seed: int = 0
+    activation: str = "relu"
+    init_head: Path | None = None
+    lr_scale: float = 1.0
+    batch_size: int = 64
+    micro_batch: int | str = "auto"
+    weight_decay: float = 0.0
+    warmup_fraction: float = 0.0
+    class_weight: str = "none"
+    activation_checkpointing: bool = False
+    checkpoint_minutes: float = 5.0
+    resume: bool = False
+
+
+def jobs_of(
+    settings: FinetuneSettings, names: list[str], head: str | None, encoder_lr: float | None, head_lr: float | None,
+    epochs: int | None,
+) -> list[FinetuneJob]:  # fmt: skip
+    """The runs that are asked for: recipes by name, one's own rates, or else B4C3. BadInput where both are asked for."""
+    own = encoder_lr is not None or head_lr is not None
+    if names and (own or head):
         raise BadInput("--recipe brings its own head and rates: leave out --head, --encoder-lr and --head-lr, or the recipe")
-    if args.head and not own:
-        raise BadInput(f"--head {args.head} needs a rate: give --encoder-lr, --head-lr or both; a part without one is frozen")
-    if own and args.lr_scale != 1:
+    if head and not own:
+        raise BadInput(f"--head {head} needs a rate: give --encoder-lr, --head-lr or both; a part without one is frozen")
+    if own and settings.lr_scale != 1:
         raise BadInput("--lr-scale multiplies the rates of recipes: with --encoder-lr and --head-lr give the rates themselves")
     if own:
-        recipes = [Recipe("", args.head or "1C", args.encoder_lr, args.head_lr, OWN_EPOCHS, SCRIPT, (), 0.0)]
+        recipes = [Recipe("", head or "1C", encoder_lr, head_lr, OWN_EPOCHS, SCRIPT, (), 0.0)]
     else:
-        recipes = [find_recipe(name, SCRIPT) for name in args.recipe or ["B4C3"]]
-    start = f"-from-{Path(args.init_head).resolve().name}" if args.init_head else ""
+        recipes = [find_recipe(name, SCRIPT) for name in names or ["B4C3"]]
+    start = f"-from-{Path(settings.init_head).resolve().name}" if settings.init_head else ""
     jobs = []
     for recipe in recipes:
-        scale = scaled(recipe, args.lr_scale)
+        scale = scaled(recipe, settings.lr_scale)
         name = f"{recipe.name}{start}{scale.name.removeprefix(recipe.name)}" if recipe.name else _own_name(scale, start)
-        shown = None if own else name
-        jobs.append(Job(name, shown, scale.head, scale.encoder_lr, scale.head_lr, args.epochs or recipe.epochs))
+        jobs.append(
+            FinetuneJob(name, None if own else name, scale.head, scale.encoder_lr, scale.head_lr, epochs or recipe.epochs)
+        )
     return jobs
 
 
@@ -64,15 +88,7 @@ def _own_name(recipe: Recipe, start: str) -> str:
     return f"{recipe.head}{head}{encoder}{start}"
 
 
-def corpus_digest(corpus) -> str:
-    """sha256 in hex over digest, label and split of each document in order: two corpora that train alike."""
-    total = hashlib.sha256(np.ascontiguousarray(corpus.digest))
-    total.update(np.ascontiguousarray(corpus.label, "<i4"))
-    total.update(np.ascontiguousarray(corpus.split, np.uint8))
-    return total.hexdigest()
-
-
-def open_run(runs_dir: Path, job: Job, settings: dict, resume: bool) -> Run | None:
+def open_run(runs_dir: Path, job: FinetuneJob, settings: dict, resume: bool) -> Run | None:
     """A new run folder; with `resume` the newest incomplete run of equal settings, or None where that one is complete.
 
     The run is locked while its process lives. BadInput: nothing to resume (says which settings differ), still running.
@@ -97,7 +113,7 @@ def open_run(runs_dir: Path, job: Job, settings: dict, resume: bool) -> Run | No
     )
 
 
-def something_to_resume(runs_dir: Path, jobs: list[Job]) -> None:
+def something_to_resume(runs_dir: Path, jobs: list[FinetuneJob]) -> None:
     """BadInput where no run of any of these jobs is incomplete: --resume would start from nothing, or do nothing."""
     names = {job.name for job in jobs}
     ours = [record for _, record in _records(runs_dir) if record.get("base_name") in names]

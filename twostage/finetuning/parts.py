@@ -9,7 +9,7 @@ from twostage.models.classifier import BertClassifier
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How one run trains. A rate of None freezes that part; class_weight is (C,) or None for equal weights."""
 
     encoder_lr: float | None
@@ -27,7 +27,7 @@ class Plan:
     checkpoint_minutes: float = 5.0
 
 
-def prepare(model: BertClassifier, plan: Plan) -> None:
+def prepare(model: BertClassifier, plan: TrainingPlan) -> None:
     """Move the model to its device, let BERT do only what [CLS] needs, freeze what has no rate, checkpoint activations."""
     model.to(plan.device)
     if not model.lean:
@@ -40,7 +40,7 @@ def prepare(model: BertClassifier, plan: Plan) -> None:
         (new or model.bert.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def param_groups(model: BertClassifier, plan: Plan) -> list[dict]:
+def param_groups(model: BertClassifier, plan: TrainingPlan) -> list[dict]:
     """A group for each part that trains, at its rate. With weight decay two: biases and LayerNorm never decay."""
     groups = []
     for part, lr in ((model.bert, plan.encoder_lr), (model.head, plan.head_lr)):

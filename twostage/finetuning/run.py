@@ -16,8 +16,8 @@ from twostage.files import replacing_folder
 from twostage.finetuning import checkpoints
 from twostage.finetuning.fit_memory import fit_micro_batch
 from twostage.finetuning.init_head import start_head
-from twostage.finetuning.jobs import SCRIPT, Job
-from twostage.finetuning.parts import Plan, prepare
+from twostage.finetuning.jobs import SCRIPT, FinetuneJob, FinetuneSettings, open_run
+from twostage.finetuning.parts import TrainingPlan, prepare
 from twostage.finetuning.scoring import scores
 from twostage.finetuning.trainer import FineTuner
 from twostage.metrics import balanced_weights
@@ -30,12 +30,10 @@ from twostage.runs.folder import Run, best_epoch, read_run, save_predictions, sc
 
 
 @dataclass
-class Setting:
-    """What all runs of one call share. rows: the tokenized documents of train, val and test."""
+class FinetuneInputs:
+    """What all runs of one call start from. rows: the tokenized documents of train, val and test; encoder: its settings."""
 
-    args: object
     corpus: Corpus
-    path: Path
     folder: Path
     tokenizer: object
     rows: dict
@@ -44,48 +42,46 @@ class Setting:
     dtype: str
 
 
-def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
+def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob, about: dict) -> dict:
     """Train one job, or go on with it, and give run.json's record with the run's path."""
-    args, rows, names = setting.args, setting.rows, setting.corpus.label_names
+    rows, names = setting.rows, setting.corpus.label_names
     device = torch.device(setting.device)
     memory.reset_peak(device)
     bert = load_bert(setting.folder)
-    head, activation, start = (
-        build_head(job.head, bert.config.hidden_size, len(names), args.activation, args.seed),
-        args.activation,
-        None,
-    )
-    if args.init_head:
-        head, activation, start = start_head(args.init_head, job.head, setting.encoder, names)
-        say(f"{job.name}: the classifier starts from {args.init_head} (test accuracy {start['test_accuracy']:.4f})")
+    head = build_head(job.head, bert.config.hidden_size, len(names), asked.activation, asked.seed)
+    activation, start = asked.activation, None
+    if asked.init_head:
+        head, activation, start = start_head(asked.init_head, job.head, setting.encoder, names)
+        say(f"{job.name}: the classifier starts from {asked.init_head} (test accuracy {start['test_accuracy']:.4f})")
     if activation == "none" and job.head != "1C":
         say(f"{job.name}: three linear layers with no activation between them are one linear layer")
     settings = {
-        "script": SCRIPT, "base_name": job.name, "recipe": job.recipe, "lr_scale": args.lr_scale, "head": job.head,
+        "script": SCRIPT, "base_name": job.name, "recipe": job.recipe, "lr_scale": asked.lr_scale, "head": job.head,
         "activation": activation, "encoder_lr": job.encoder_lr, "head_lr": job.head_lr, "n_epochs": job.epochs,
-        "batch_size": args.batch_size, "micro_batch": args.micro_batch, "weight_decay": args.weight_decay,
-        "warmup_fraction": args.warmup_fraction, "class_weight": args.class_weight, "seed": args.seed,
-        "activation_checkpointing": args.activation_checkpointing, "init_head": start, "device": device.type,
+        "batch_size": asked.batch_size, "micro_batch": asked.micro_batch, "weight_decay": asked.weight_decay,
+        "warmup_fraction": asked.warmup_fraction, "class_weight": asked.class_weight, "seed": asked.seed,
+        "activation_checkpointing": asked.activation_checkpointing, "init_head": start, "device": device.type,
         "threads": torch.get_num_threads(), "model": str(setting.folder.resolve()), "encoder": setting.encoder,
         "label_names": names, "n_train": len(rows["train"]), "n_val": len(rows["val"]), "n_test": len(rows["test"]), **about,
     }  # fmt: skip
-    run = open_run(args.runs_dir, job, settings, args.resume)
+    run = open_run(asked.runs_dir, job, settings, asked.resume)
     if run is None:
-        path = newest_complete(args.runs_dir, job.name)
+        path = newest_complete(asked.runs_dir, job.name)
         shutil.rmtree(path / "checkpoints", ignore_errors=True)  # left by a kill just after the run was complete
         say(f"{path} is complete: nothing to resume")
         return read_run(path) | {"path": str(path)}
     with run:
         weight = None
-        if args.class_weight == "balanced":
+        if asked.class_weight == "balanced":
             weight = torch.from_numpy(balanced_weights(rows["train"].label, len(names)))
-        plan = Plan(
-            job.encoder_lr, job.head_lr, job.epochs, args.batch_size, args.batch_size, args.seed, device,
-            getattr(torch, setting.dtype), args.warmup_fraction, args.weight_decay, weight, args.activation_checkpointing,
-            args.checkpoint_minutes,
+        plan = TrainingPlan(
+            encoder_lr=job.encoder_lr, head_lr=job.head_lr, epochs=job.epochs, batch_size=asked.batch_size,
+            micro_batch=asked.batch_size, seed=asked.seed, device=device, dtype=getattr(torch, setting.dtype),
+            warmup_fraction=asked.warmup_fraction, weight_decay=asked.weight_decay, class_weight=weight,
+            activation_checkpointing=asked.activation_checkpointing, checkpoint_minutes=asked.checkpoint_minutes,
         )  # fmt: skip
         model = join(bert, head, job.head, activation, names)
-        plan = replace(plan, micro_batch=chosen_micro_batch(model, plan, args.micro_batch, rows["train"], run))
+        plan = replace(plan, micro_batch=chosen_micro_batch(model, plan, asked.micro_batch, rows["train"], run))
         tuner = FineTuner(model, plan, rows["train"], rows["val"], setting.tokenizer.pad_token_id or 0, run)
         say(f"{run.path}: {checkpoints.check_disk(run.path, checkpoints.bytes_needed(model))}")
         saved = checkpoints.newest_whole(run.path / "checkpoints")
@@ -94,7 +90,7 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
             tuner.resume_from(saved)
         try:
             tuner.fit()
-            finish(setting, run, tuner, job, activation)
+            finish(setting, run, tuner, job, activation, asked.runs_dir)
         except (OSError, SafetensorError) as error:
             raise BadInput(f"{run.path}: cannot write ({error}): free some disk, then go on with --resume") from None
         except torch.OutOfMemoryError:
@@ -105,7 +101,7 @@ def train_job(setting: Setting, job: Job, about: dict, open_run) -> dict:
     return run.record | {"path": str(run.path)}
 
 
-def chosen_micro_batch(model, plan: Plan, asked, rows, run: Run) -> int:
+def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
     """What was asked for; for auto what fits, or what fitted when the run began."""
     size = run.record.get("micro_batch_used")
     if size is None and asked == "auto":
@@ -120,7 +116,7 @@ def chosen_micro_batch(model, plan: Plan, asked, rows, run: Run) -> int:
     return size
 
 
-def finish(setting: Setting, run: Run, tuner: FineTuner, job: Job, activation: str) -> None:
+def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob, activation: str, runs_dir: Path) -> None:
     """Score test once with the best epoch's weights, and write model/, predictions.npz and run.json."""
     names, test, so_far = setting.corpus.label_names, setting.rows["test"], tuner.so_far
     logits = scores(tuner.model, test, tuner.plan, tuner.pad, "scoring test")
@@ -140,7 +136,7 @@ def finish(setting: Setting, run: Run, tuner: FineTuner, job: Job, activation: s
         wall_seconds=round(so_far.seconds, 3),
     )  # fmt: skip
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    run.record["against_frozen"] = against_frozen(setting.args.runs_dir, run.path)
+    run.record["against_frozen"] = against_frozen(runs_dir, run.path)
     write_json(run.path / "run.json", run.record)
     say(memory_line(run.record))
     if run.record["init_head"]:

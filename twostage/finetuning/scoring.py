@@ -4,13 +4,13 @@ import numpy as np
 import torch
 
 from twostage.finetuning.dataset import TokenRows
-from twostage.finetuning.parts import Plan
+from twostage.finetuning.parts import TrainingPlan
 from twostage.models.classifier import BertClassifier
 from twostage.progress import Progress
 
 
 @torch.no_grad()
-def scores(model: BertClassifier, rows: TokenRows, plan: Plan, pad: int, label: str) -> np.ndarray:
+def scores(model: BertClassifier, rows: TokenRows, plan: TrainingPlan, pad: int, label: str) -> np.ndarray:
     """Logits (N, C) float32 in the order of `rows`: batches of like length, no gradients, no dropout."""
     model.eval()
     order = np.argsort(rows.length, kind="stable")

@@ -27,7 +27,7 @@ from twostage.files import write_tensors
 from twostage.finetuning import checkpoints
 from twostage.finetuning.batches import MicroBatches
 from twostage.finetuning.dataset import TokenRows
-from twostage.finetuning.parts import Plan, param_groups, prepare
+from twostage.finetuning.parts import TrainingPlan, param_groups, prepare
 from twostage.finetuning.scoring import scores
 from twostage.memory import peak_bytes
 from twostage.models.classifier import BertClassifier
@@ -47,7 +47,7 @@ class SoFar:
     weight: float = 0.0
 
 
-def arguments(plan: Plan, folder: Path, per_step: int) -> TrainingArguments:
+def arguments(plan: TrainingPlan, folder: Path, per_step: int) -> TrainingArguments:
     """The Trainer's settings: every one that would change the recipes in silence is off."""
     if plan.device.type == "cuda" and plan.device.index is not None:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(plan.device)
@@ -83,7 +83,7 @@ class FineTuner(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, model: BertClassifier, plan: Plan, train: TokenRows, val: TokenRows, pad: int, run: Run):
+    def __init__(self, model: BertClassifier, plan: TrainingPlan, train: TokenRows, val: TokenRows, pad: int, run: Run):
         prepare(model, plan)
         logging.disable_progress_bar()
         self.plan, self.rows, self.val, self.pad, self.run = plan, train, val, pad, run

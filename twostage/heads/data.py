@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from twostage import SPLITS, memory
-from twostage.cache.reader import FeatureCache, open_cache, read_facts
+from twostage.cache.reader import FeatureCache, read_facts
 from twostage.errors import BadInput
 from twostage.metrics import balanced_weights
 from twostage.progress import say
@@ -61,17 +61,17 @@ class HeadData:
         }
 
 
-def load(path: str | Path, device: str | torch.device) -> HeadData:
-    """Read a finished cache. BadInput: not a cache, larger than memory, an empty split, one class in train."""
-    cache, device = open_cache(path), torch.device(device)
+def load(cache: FeatureCache, device: str | torch.device) -> HeadData:
+    """Read the vectors of a finished cache. BadInput: not a cache, larger than memory, an empty split, one class in train."""
+    device = torch.device(device)
     _check_splits(cache)
     dtype = _dtype_that_fits(cache, device)
     vectors = torch.from_numpy(cache.vectors(out_dtype=dtype)).to(device)
-    rows = [torch.from_numpy(np.flatnonzero(cache.split == number)).to(device) for number in range(len(SPLITS))]
+    rows = [torch.from_numpy(np.flatnonzero(cache.split_of == number)).to(device) for number in range(len(SPLITS))]
     labels = torch.from_numpy(cache.label.astype(np.int64)).to(device)
     data = HeadData(cache, vectors, labels, *rows, list(cache.label_names))
     say(
-        f"{path}: {len(cache):,} vectors of {data.hidden}, {data.classes} classes; "
+        f"{cache.path}: {len(cache):,} vectors of {data.hidden}, {data.classes} classes; "
         f"train {len(rows[0]):,}, val {len(rows[1]):,}, test {len(rows[2]):,}; on {device.type}"
     )
     _say_missing(cache)
@@ -80,11 +80,11 @@ def load(path: str | Path, device: str | torch.device) -> HeadData:
 
 def _check_splits(cache: FeatureCache) -> None:
     for number, name in enumerate(SPLITS):
-        if not (cache.split == number).any():
+        if not (cache.split_of == number).any():
             raise BadInput(
                 f"{cache.path}: its {name} split is empty: extract from more documents, or give the corpus a {name} file"
             )
-    present = np.unique(cache.label[cache.split == 0])
+    present = np.unique(cache.label[cache.split_of == 0])
     if len(present) < 2:
         raise BadInput(
             f"{cache.path}: all training documents are labelled {cache.label_names[present[0]]!r}: a classifier needs at least two classes"
@@ -99,7 +99,7 @@ def say_batches(data: HeadData, batch_sizes) -> None:
 
 
 def _say_missing(cache: FeatureCache) -> None:
-    missing = np.setdiff1d(np.arange(len(cache.label_names)), cache.label[cache.split == 0])
+    missing = np.setdiff1d(np.arange(len(cache.label_names)), cache.label[cache.split_of == 0])
     if len(missing):
         names = ", ".join(cache.label_names[i] for i in missing[:5]) + (" …" if len(missing) > 5 else "")
         say(f"no training document is labelled {names}: a head cannot learn {'it' if len(missing) == 1 else 'them'}")

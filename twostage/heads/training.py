@@ -20,7 +20,7 @@ EPOCHS = 20  # of whatever is no recipe
 
 
 @dataclass(frozen=True)
-class Job:
+class HeadJob:
     """One run to be: a recipe, or a head with settings of the user's choice."""
 
     name: str
@@ -44,13 +44,13 @@ class Common:
     lr_scale: float = 1.0
 
 
-def recipe_job(recipe: Recipe, **changed) -> Job:
-    """The job of a recipe; `changed` are fields of Job that the user set otherwise, None for those left alone."""
-    job = Job(recipe.name, recipe.head, recipe.head_lr, recipe.epochs, recipe.name)
+def recipe_job(recipe: Recipe, **changed) -> HeadJob:
+    """The job of a recipe; `changed` are fields of HeadJob that the user set otherwise, None for those left alone."""
+    job = HeadJob(recipe.name, recipe.head, recipe.head_lr, recipe.epochs, recipe.name)
     return replace(job, **{name: value for name, value in changed.items() if value is not None})
 
 
-def train_run(data: HeadData, job: Job, common: Common) -> dict:
+def train_run(data: HeadData, job: HeadJob, common: Common) -> dict:
     """Train one job, a head a seed, all seeds in one bank, and score the one that did best on val. Gives run.json's record.
 
     Every run has a bank of its own, so it has the same bits whatever else is run beside it.

@@ -113,7 +113,7 @@ def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> Documents:
     encodings = [facts.get("encoding"), told.get("encoding"), _corpus(run).get("encoding"), "utf-8-sig"]
     seconds = facts.get("seconds", {}).get("total") if isinstance(facts.get("seconds"), dict) else None
     return Documents(
-        cache.fingerprint, cache.digest, cache.label, cache.split, Sources(cache), cache.label_names, cache.truncated,
+        cache.fingerprint, cache.digest, cache.label, cache.split_of, Sources(cache), cache.label_names, cache.truncated,
         corpus, next(one for one in encodings if isinstance(one, str)), seconds if isinstance(seconds, int | float) else None,
     )  # fmt: skip
 

@@ -1,0 +1,132 @@
+"""Stage 1 as calls: a corpus goes through a frozen encoder once, and its vectors land in a cache file."""
+
+import time
+from pathlib import Path
+
+from twostage.cache.identity import Identity, cache_path
+from twostage.cache.reader import FeatureCache, open_cache
+from twostage.cache.writer import CacheWriter
+from twostage.corpus import reader
+from twostage.corpus.audit import audit as audit_documents
+from twostage.corpus.layout import recognise
+from twostage.corpus.reader import Corpus
+from twostage.demo import corpus_and_bert as demo
+from twostage.encoder.checkpoint import find_model, model_name, read_config
+from twostage.encoder.encoder import load_tokens, resolve_device, resolve_dtype
+from twostage.encoder.settings import encoder_settings
+from twostage.extraction.job import Extraction
+from twostage.progress import say, spoken
+
+
+def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache:
+    """Encode every text of a corpus once and return the cache, complete and verified; one found complete is opened again.
+
+    corpus: a Corpus, or whatever `read_corpus` takes, whose keyword arguments may then stand here too. Further settings,
+    with their defaults: model ("bert-base-chinese"; a folder or hub name), max_length (512 tokens), truncation ("head"),
+    pooling ("cls"), store_dtype ("float16"), device ("auto"), dtype ("auto": what the hardware is fast at),
+    tokens_per_batch (None), cache_dir ("cache"). Interrupted, the same call goes on where it stopped.
+
+    BadInput: the corpus, the model or a setting cannot be used; a full disk; a certificate beyond its bound.
+    """
+    with spoken(progress):
+        job = prepare(corpus, **settings)
+        job.say_what_differs()
+        # From here on the space is reserved, and what is committed stays whatever happens.
+        with CacheWriter(job.path, job.identity) as writer:
+            if writer.finished:
+                say(f"complete already: {job.path}")
+            else:
+                job.fill(writer)
+                job.check_unchanged()
+                certificate = job.certify(writer)
+                writer.publish()
+                job.write_facts(certificate)
+        return open_cache(job.path)
+
+
+def plan(corpus, **settings) -> list[str]:
+    """What `extract` with the same arguments would do and cost, as lines; a sample is timed and nothing is written."""
+    return prepare(corpus, **settings).plan_only()
+
+
+def prepare(
+    corpus,
+    *,
+    model: str | Path | None = None,
+    max_length: int = 512,
+    truncation: str = "head",
+    pooling: str = "cls",
+    store_dtype: str = "float16",
+    device: str = "auto",
+    dtype: str = "auto",
+    tokens_per_batch: int | None = None,
+    cache_dir: str | Path = "cache",
+    **reading,
+) -> Extraction:
+    """Everything that decides the cache, checked before any model work: the model's folder first, since a corpus takes longer."""
+    source, model = resolve(corpus, model, cache_dir)
+    folder = find_model(model)
+    tokens = load_tokens(folder, max_length, truncation)
+    began = time.time()
+    corpus = read(source, **reading)
+
+    device = resolve_device(device)
+    settings = encoder_settings(
+        folder, max_length=max_length, truncation=truncation, pooling=pooling, compute_dtype=resolve_dtype(dtype, device)
+    )
+    identity = Identity(
+        encoder=settings,
+        store_dtype=store_dtype,
+        hidden_size=read_config(folder)["hidden_size"],
+        label_names=corpus.label_names,
+        digest=corpus.digest,
+        label=corpus.label,
+        split=corpus.split,
+        sources=corpus.sources,
+    )
+    path = cache_path(cache_dir, corpus.name, model_name(model), identity)
+    return Extraction(folder, tokens, corpus, identity, path, device, tokens_per_batch, began)
+
+
+def resolve(corpus, model, cache_dir) -> tuple[object, str]:
+    """(what to read, the model): the word demo means the sample and its BERT; what is no corpus is said before a model is sought."""
+    if isinstance(corpus, Corpus):
+        return corpus, str(model or corpus.model or demo.DEFAULT_MODEL)
+    if isinstance(corpus, str | Path):
+        corpus, model = demo.resolve(str(corpus), model and str(model), cache_dir)
+        recognise(corpus)
+    return corpus, str(model or demo.DEFAULT_MODEL)
+
+
+def read(source, **reading) -> Corpus:
+    """The corpus that `resolve` gave, read if it is not yet, and said."""
+    if isinstance(source, Corpus):
+        if reading:
+            raise TypeError(f"a corpus that was read already takes no {', '.join(reading)}: give them to read_corpus")
+        return source
+    corpus = reader.read_corpus(source, **reading)
+    for line in corpus.describe():
+        say(line)
+    return corpus
+
+
+def read_corpus(source, *, cache_dir: str | Path = "cache", progress: bool = False, **reading) -> Corpus:
+    """Read a labelled corpus: a path (a folder or file of any form in docs/corpora.md) or the word "demo".
+
+    per_class (None), encoding ("utf-8-sig"), on_undecodable ("fail"); cache_dir is where the demo is built.
+    Texts are read again when they are needed: the corpus holds digests, labels, splits and where each text stands.
+
+    BadInput: no such corpus, a form that is not known, undecodable bytes, fewer than two classes.
+    """
+    with spoken(progress):
+        source, model = resolve(source, None, cache_dir)
+        corpus = read(source, **reading)
+        corpus.model = model if model != demo.DEFAULT_MODEL else None
+        return corpus
+
+
+def audit(corpus):
+    """What the digests of a corpus or a cache tell for free: duplicates, leaks, conflicts, small classes. See `Audit`."""
+    split = corpus.split_of if isinstance(corpus, FeatureCache) else corpus.split
+    truncated = corpus.truncated if isinstance(corpus, FeatureCache) else None
+    return audit_documents(corpus.digest, corpus.label, split, corpus.sources, corpus.label_names, truncated=truncated)
