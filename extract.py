@@ -63,9 +63,9 @@ def main(argv=None) -> int:
 
 def verify(path: Path) -> int:
     """Print what is wrong with a cache, or that nothing is."""
-    from twostage.api.extraction import verify_cache
+    from twostage.api.extraction import faults_of
 
-    faults = verify_cache(path)
+    faults = faults_of(path)
     print("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: whole, every digest matches")
     return 1 if faults else 0
 

@@ -10,7 +10,7 @@ from tests.corpora import cnews, small_tree, titles, tnews
 from twostage import SPLITS
 from twostage.corpus.reader import read_corpus, texts_of
 from twostage.errors import BadInput
-from twostage.report.documents import Documents
+from twostage.report.documents import KnownDocuments
 
 
 def test_texts_come_back_in_the_order_of_the_rows_asked_for(tmp_path):
@@ -64,7 +64,7 @@ def test_a_source_that_leads_out_of_the_corpus_is_not_opened(tmp_path):
 
 def test_a_runs_test_documents_are_matched_to_rows_by_text_and_label_in_any_order(tmp_path):
     corpus = read_corpus(small_tree(tmp_path / "tree"))
-    documents = Documents(
+    documents = KnownDocuments(
         "key", corpus.digest, corpus.label, corpus.split, corpus.sources, corpus.label_names, None, None, "utf-8"
     )
     test = np.flatnonzero(corpus.split == SPLITS.index("test"))[::-1]

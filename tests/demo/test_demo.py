@@ -18,6 +18,10 @@ from twostage.errors import BadInput
 from twostage.recipes import THUCNEWS_CLASSES
 
 FEW_STEPS = 3
+BUILD = (
+    "import sys; from pathlib import Path; from twostage.demo.corpus_and_bert import build; from twostage.progress import spoken\n"
+    "with spoken(): build(Path(sys.argv[1]), 5, {steps})"
+)
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +201,7 @@ def test_a_demo_of_an_older_edition_is_built_anew(tmp_path):
 
 
 def test_a_killed_build_leaves_nothing_under_the_name_and_the_next_one_succeeds(tmp_path):
-    code = "import sys; from pathlib import Path; from twostage.demo.corpus_and_bert import build; build(Path(sys.argv[1]), 5, 10**6)"
+    code = BUILD.format(steps=10**6)
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "demo"], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
@@ -225,9 +229,7 @@ def test_an_interrupted_build_cleans_up_behind_itself(tmp_path, monkeypatch):
 
 def test_two_processes_build_it_once(tmp_path):
     """The second waits for the lock, finds a demo and leaves it alone."""
-    code = (
-        "import sys; from pathlib import Path; from twostage.demo.corpus_and_bert import build; build(Path(sys.argv[1]), 5, 5)"
-    )
+    code = BUILD.format(steps=5)
     both = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path / "demo"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from twostage.cache.identity import Identity, cache_path
-from twostage.cache.reader import FeatureCache, open_cache
+from twostage.cache.reader import FeatureCache, open_cache, verify_cache
 from twostage.cache.writer import CacheWriter
 from twostage.corpus import reader
 from twostage.corpus.audit import audit as audit_documents
@@ -123,6 +123,11 @@ def read_corpus(source, *, cache_dir: str | Path = "cache", progress: bool = Fal
         corpus = read(source, **reading)
         corpus.model = model if model != demo.DEFAULT_MODEL else None
         return corpus
+
+
+def faults_of(path: str | Path) -> list[str]:
+    """Read a whole cache again: everything wrong with it, one line a fault; empty where it is whole."""
+    return verify_cache(path)
 
 
 def audit(corpus):

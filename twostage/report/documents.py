@@ -28,7 +28,7 @@ class Sources:
 
 
 @dataclass
-class Documents:
+class KnownDocuments:
     """N documents. key identifies them; digest (N, 32), label (N,), split (N,), sources by row, truncated (N,) or None when
     unknown; corpus is its path as it was, None when unknown; extraction_seconds is what its vectors took, None when unknown."""
 
@@ -76,7 +76,7 @@ class Documents:
         return lines
 
 
-def documents_of(group: Group, runs_dir: Path) -> tuple[Documents | None, str]:
+def documents_of(group: Group, runs_dir: Path) -> tuple[KnownDocuments | None, str]:
     """The documents of a group, or None and why they are not known. The newest run whose cache is still there decides."""
     missing = None
     for run in reversed(group.complete):
@@ -105,20 +105,20 @@ def documents_of(group: Group, runs_dir: Path) -> tuple[Documents | None, str]:
     )
 
 
-def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> Documents:
+def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments:
     facts = read_facts(path)
     told = run.record.get("cache") if isinstance(run.record.get("cache"), dict) else {}
     places = [facts.get("corpus"), told.get("corpus"), _corpus(run).get("path")]
     corpus = next((one for one in places if isinstance(one, str) and one and "\0" not in one), None)
     encodings = [facts.get("encoding"), told.get("encoding"), _corpus(run).get("encoding"), "utf-8-sig"]
     seconds = facts.get("seconds", {}).get("total") if isinstance(facts.get("seconds"), dict) else None
-    return Documents(
+    return KnownDocuments(
         cache.fingerprint, cache.digest, cache.label, cache.split_of, Sources(cache), cache.label_names, cache.truncated,
         corpus, next(one for one in encodings if isinstance(one, str)), seconds if isinstance(seconds, int | float) else None,
     )  # fmt: skip
 
 
-def _from_corpus(run: RunView) -> Documents | None:
+def _from_corpus(run: RunView) -> KnownDocuments | None:
     """A small corpus that a fine-tuning run names, read anew; None where that is no longer what the run was trained on."""
     from twostage.corpus.reader import read_corpus
 
@@ -132,7 +132,7 @@ def _from_corpus(run: RunView) -> Documents | None:
         return None
     if corpus.label_names != run.record["label_names"]:
         return None
-    return Documents(
+    return KnownDocuments(
         str(run.record.get("corpus_digest")), corpus.digest, corpus.label, corpus.split, corpus.sources,
         corpus.label_names, None, told["path"], told.get("encoding") or "utf-8-sig",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.report.documents import Documents
+from twostage.report.documents import KnownDocuments
 from twostage.runs.views import Group
 
 SHOWN = 12  # confident errors, and pairs
@@ -29,7 +29,7 @@ class Mistake:
 
 
 @dataclass
-class Findings:
+class MistakeFindings:
     """pairs: (class, taken for, documents, share of the class). parts: (what, documents, accuracy) for truncated and whole
     test documents. audit: sentences, None without the documents. notes: what could not be read, and why."""
 
@@ -40,10 +40,10 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def findings_of(group: Group, documents: Documents | None, why_not: str, runs_dir: Path) -> Findings:
+def findings_of(group: Group, documents: KnownDocuments | None, why_not: str, runs_dir: Path) -> MistakeFindings:
     """Gather the mistakes of the group's best run; `documents` are those of documents_of, or None and the reason."""
     run, names = group.best, group.label_names
-    found = Findings([], _pairs(np.array(run.record["confusion"]), names))
+    found = MistakeFindings([], _pairs(np.array(run.record["confusion"]), names))
     if documents is None:
         found.notes.append(why_not)
     else:
@@ -77,7 +77,7 @@ def _pairs(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int, fl
     return [(names[i], names[j], int(off[i, j]), off[i, j] / counts[i].sum()) for i, j in pairs if off[i, j]]
 
 
-def _read_texts(found: Findings, documents: Documents, rows: np.ndarray) -> None:
+def _read_texts(found: MistakeFindings, documents: KnownDocuments, rows: np.ndarray) -> None:
     """Fill in sources, and texts as far as the corpus still holds them."""
     known = [(mistake, int(row)) for mistake, row in zip(found.mistakes, rows, strict=True) if row >= 0]
     for mistake, row in known:
