@@ -258,7 +258,7 @@ def test_the_audit_tells_of_copies_leaks_conflicts_and_truncation(tmp_path):
     known = make_corpus(tmp_path, extra=[(first[0], 0, 0), (first[1], 2, 2), ("新", 0, 0), ("新", 0, 0)])
     make_run(tmp_path / "runs", "1C3", recipe="1C3", wrong=1, **known)
     seen = report(tmp_path / "runs")[1]
-    assert "3 duplicates" in seen and "leak: 1 text in train and test" in seen and "1 text under more than one label" in seen
+    assert "3 duplicates" in seen and "1 text in train and test" in seen and "1 text under more than one label" in seen
     assert "32 documents truncated (50.0%)" in seen
     assert "truncated 30 0.967" in seen and "whole 30 1.000" in seen
 

@@ -98,7 +98,7 @@ class FinishedRun:
         """The table and a chart: accuracy over the learning rate for a sweep, else over the epochs."""
         group = group_runs([RunView(self.path, self.record)])[0]
         series = rate_series(group)
-        chart = rate_chart(group, series, CHART_SIZE) if series else epoch_chart(group, CHART_SIZE)
+        chart = rate_chart(CHART_SIZE, group, series) if series else epoch_chart(CHART_SIZE, group)
         return f"<pre>{escape(str(self))}</pre>{chart}"
 
 

@@ -1,0 +1,131 @@
+"""The public API: its ten names, what loading it costs, its page, and that a call leaves what its command line leaves."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import twostage as ts
+from tests.conftest import ROOT, read_json, run_script
+from tests.demo.test_demo import FEW_STEPS
+from twostage.demo import corpus_and_bert
+
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+PASSING = {"created", "wall_seconds", "peak_memory_bytes", "seconds", "eval_seconds", "path", "model", "corpus"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a demo in it whose BERT is hardly pretrained."""
+    folder = tmp_path_factory.mktemp("api")
+    corpus_and_bert.build(folder / "cache" / "demo", per_class=30, steps=FEW_STEPS)
+    return folder
+
+
+def python(code: str, cwd=ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_the_names_are_ten_and_the_page_tells_of_each():
+    assert len(ts.__all__) == 10 == len(set(ts.__all__))
+    assert set(re.findall(r"\bts\.(\w+)", PAGE)) == set(ts.__all__)
+    assert set(ts.__all__) <= set(dir(ts))
+    for name in ts.__all__:
+        assert getattr(ts, name).__doc__, name
+
+
+def test_a_name_that_is_none_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such"):
+        ts.no_such  # noqa: B018
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = {"torch", "transformers", "numpy", "h5py", "pandas", "jinja2"}
+    result = python(f"import twostage, sys; print(sorted({heavy} & set(sys.modules)))")
+    assert result.stdout == "[]\n", result.stderr
+
+
+def test_it_is_typed():
+    assert (ROOT / "twostage" / "py.typed").exists()
+
+
+def test_the_page_runs_on_the_demo_and_a_call_prints_nothing_of_its_own(place):
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S))
+    result = python(code, cwd=place)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    said = result.stdout.split("\n")
+    assert said[0].startswith("<FeatureCache cache/THUCNews-bert-")
+    assert any(line.startswith("chosen on val: 1C, lr") for line in said)
+    assert "(2, 14)" in result.stdout and "report.html" in result.stdout
+    assert said[-2].startswith("no recipe") or "1C5" in said[-2]
+
+
+def test_a_call_and_its_command_line_leave_the_same_files(place, tmp_path):
+    model, tree = place / "cache" / "demo" / "bert", place / "cache" / "demo" / "THUCNews"
+    common = ["--model", model, "--max-length", "32", "--dtype", "float32"]
+    by_command = run_script(ROOT / "extract.py", tree, *common, cwd=tmp_path)
+    assert by_command.returncode == 0, by_command.stderr
+    made = tmp_path / by_command.stdout.strip()
+    cache = ts.extract(tree, model=model, max_length=32, dtype="float32", cache_dir=tmp_path / "called")
+    assert cache.path.name == made.name and cache.path.read_bytes() == made.read_bytes()
+
+    swept = run_script(ROOT / "train_head.py", made, "--sweep", "--seeds", "1", "--epochs", "2", cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    found = ts.sweep(made, seeds=1, epochs=2, runs_dir=tmp_path / "called-runs")
+    assert str(found) in swept.stdout
+    assert settled(read_json(tmp_path / "runs" / "sweep" / "run.json")) == settled(
+        json.loads(json.dumps(read_json(found.path / "run.json")))
+    )
+    for name in ("head/head.safetensors", "predictions.npz"):
+        assert (tmp_path / "runs" / "sweep" / name).read_bytes() == (found.path / name).read_bytes()
+
+
+def settled(value):
+    if isinstance(value, dict):
+        return {key: settled(item) for key, item in value.items() if key not in PASSING}
+    return [settled(item) for item in value] if isinstance(value, list) else value
+
+
+def test_a_cache_and_a_run_show_themselves_in_a_notebook(place, tmp_path):
+    cache = ts.extract(place / "cache" / "demo" / "THUCNews", model=place / "cache" / "demo" / "bert", cache_dir=tmp_path)
+    X, y = cache.split("test")
+    assert X.dtype == np.float16 and X.shape == (len(y), cache.hidden_size) and y.dtype == np.int32
+    assert "体育" in cache._repr_html_() and f"{len(cache):,} vectors" in repr(cache)
+    run = ts.train(cache, head="1C", lr=0.01, epochs=3, runs_dir=tmp_path / "runs")
+    assert isinstance(run, type(ts.load_run(run.path))) and "<svg" in run._repr_html_() and "test accuracy" in repr(run)
+    both = ts.train(cache, head="1C", lr=[0.01, 0.1], epochs=1, runs_dir=tmp_path / "runs")
+    assert [one.record["head_lr"] for one in both] == [0.01, 0.1]
+
+
+def test_predictions_of_a_loaded_run_are_those_of_its_own_test_documents(place, tmp_path):
+    tree = place / "cache" / "demo" / "THUCNews"
+    cache = ts.extract(
+        tree, model=place / "cache" / "demo" / "bert", dtype="float32", store_dtype="float32", cache_dir=tmp_path
+    )
+    run = ts.train(cache, head="1C", lr=0.01, epochs=3, runs_dir=tmp_path / "runs")
+    rows = np.flatnonzero(cache.split_of == 2)
+    texts = [(tree / cache.sources[row]).read_text(encoding="utf-8") for row in rows]
+    loaded = ts.load_run(run.path, dtype="float32")
+    with np.load(run.path / "predictions.npz") as saved:
+        assert np.abs(loaded.predict_proba(texts) - saved["probabilities"]).max() < 1e-5
+        assert loaded.predict(texts) == [loaded.classes_[i] for i in saved["predicted"]]
+    assert loaded.predict_proba([]).shape == (0, 14)
+    with pytest.raises(TypeError, match="list of texts"):
+        loaded.predict("一段文字")
+    loaded.close()
+
+
+def test_a_run_that_is_not_complete_is_refused(place, tmp_path):
+    run = tmp_path / "1C3"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"schema": 1, "status": "failed", "name": "1C3"}), encoding="utf-8")
+    with pytest.raises(ts.BadInput, match="failed"):
+        ts.load_run(run)
