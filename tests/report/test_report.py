@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,8 +306,52 @@ def test_the_optimum_alone_and_beside_heads_is_a_yardstick(tmp_path):
     ]
     make_run(tmp_path, "1C4", recipe="1C4", wrong=30, learning_curve=curve)
     seen = report(tmp_path)[1]
-    assert "1-layer head at 1e-2 reaches 0.500" in seen and "50.0 points below" in seen
+    assert "1-layer head at its optimum reaches 1.000" in seen and "50.0 points below" in seen
     assert "from 8 to 80 documents, brought +10.0 points" in seen
+
+
+def test_the_headline_and_the_tables_name_the_same_run_chosen_on_val(tmp_path):
+    make_run(tmp_path, "ceiling", head_lr=None, epochs=(0.9,), wrong=6)
+    make_run(tmp_path, "1C3", recipe="1C3", head_lr=1e-4, epochs=(0.8,), wrong=3)
+    make_run(tmp_path, "B4C3", recipe="B4C3", encoder_lr=1e-5, epochs=(0.95,), wrong=0, seconds=121)  # luckier on test
+    make_run(tmp_path, "B4", recipe="B4", encoder_lr=1e-5, head_lr=None, epochs=(0.96,), wrong=9, seconds=121)
+    _, seen = report(tmp_path)
+    assert "at its optimum reaches 0.900" in seen and "fine-tuning falls 5.0 points short for 2 min" in seen
+    assert "Fine-tuned is B4 (" in seen
+    table = seen[seen.find("points a minute") :]
+    assert "points a minute B4 0.960 0.850 −5.0 points" in table and "2 min −2.50 B4C3 0.950 1.000 +10.0 points" in table
+    assert "The run that did best on val, B4;" in seen
+
+
+def test_vectors_that_were_lent_are_not_said_to_have_taken_their_time(tmp_path):
+    known = make_corpus(tmp_path)
+    make_run(tmp_path / "runs", "1C3", recipe="1C3", **known)
+    counts = {"all": 60, "encoded": 0, "committed_before": 0, "lent_by_caches": 60, "copied_from_same_text": 0}
+    for encoded, lent, said in ((0, 60, "were lent by an earlier cache."), (20, 40, "cache lent 40; the others took 42 s.")):
+        facts = {"seconds": {"total": 42.0}, "documents": counts | {"encoded": encoded, "lent_by_caches": lent}}
+        write_facts(Path(known["cache"]["path"]), facts)
+        seen = report(tmp_path / "runs")[1]
+        assert said in seen and "once" not in seen[: seen.find("The seven recipes")]
+
+
+def test_published_memory_stands_beside_a_bert_of_the_published_size_only(tmp_path):
+    for size in (64, 768):
+        make_run(tmp_path / str(size), "1C3", recipe="1C3", names=list(THUCNEWS_CLASSES), hidden_size=size)
+        seen = report(tmp_path / str(size))[1]
+        assert ("20.58" in seen, "2.37" in seen) == (size == 768,) * 2 and "0.703" in seen
+
+
+def test_what_bert_bought_over_tf_idf_is_said_and_so_is_nothing(tmp_path):
+    plain = {"script": "baseline", "head": None, "head_lr": None, "encoder": None}
+    make_run(tmp_path, "tfidf", epochs=(0.9,), wrong=20, seconds=2.0, **plain)
+    make_run(tmp_path, "1C3", recipe="1C3", epochs=(0.8,), wrong=1, seconds=62.0)
+    seen = report(tmp_path)[1]
+    assert "TF-IDF without BERT reaches 0.667" in seen and "BERT bought 31.7 points over it, for 60 s more." in seen
+    make_run(tmp_path, "ceiling", head_lr=None, epochs=(0.95,), wrong=18)
+    assert "BERT bought nothing that chance could not explain (3.3 points, for no more time)" in report(tmp_path)[1]
+    make_run(tmp_path, "tfidf", epochs=(0.91,), wrong=0, seconds=2.0, **plain)
+    seen = report(tmp_path)[1]
+    assert "BERT bought nothing over it (30.0 points less" in seen and "A frozen BERT with a 1-layer head" in seen
 
 
 def test_markdown_prints_the_tables(tmp_path):

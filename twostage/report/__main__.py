@@ -10,7 +10,8 @@ from pathlib import Path
 from twostage.cli import Parser, run
 from twostage.report.build import existing, write_report
 from twostage.report.markdown import markdown
-from twostage.runs.views import group_runs, load_runs
+from twostage.runs.groups import group_runs
+from twostage.runs.views import load_runs
 
 
 def build_parser() -> Parser:

@@ -8,8 +8,9 @@ from twostage.files import sweep, write_text
 from twostage.report.documents import documents_of
 from twostage.report.mistakes import findings_of
 from twostage.report.page import render
+from twostage.runs.groups import group_runs
 from twostage.runs.results_csv import write_results
-from twostage.runs.views import RunView, group_runs, load_runs
+from twostage.runs.views import RunView, load_runs
 
 
 def write_report(runs_dir: Path) -> Path:
@@ -47,6 +48,6 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
     for group in groups:
         documents, why_not = documents_of(group, runs_dir)
         found = findings_of(group, documents, why_not, runs_dir)
-        pages.append({"group": group, "found": found, "extraction": documents and documents.extraction_seconds})
+        pages.append({"group": group, "found": found, "extraction": documents and documents.extraction})
     newest = sorted(runs, key=lambda r: r.order, reverse=True)
     return render(summary=f"Runs: {said}." if said else "No run yet.", pages=pages, runs=newest, damaged=damaged)

@@ -11,7 +11,9 @@ from twostage.cache.reader import FeatureCache, open_cache, read_facts
 from twostage.corpus.audit import audit
 from twostage.errors import BadInput
 from twostage.files import write_text
-from twostage.runs.views import Group, RunView
+from twostage.report.words import seconds as duration
+from twostage.runs.groups import Group
+from twostage.runs.views import RunView
 
 READ_AGAIN = 20_000  # documents of a corpus that is small enough to be read anew for a report
 
@@ -27,10 +29,38 @@ class Sources:
         return self.bytes[start : int(self.ends[row])].tobytes().decode("utf-8", "replace")
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """What the vectors of a cache took: seconds, and how many of its documents were lent by other caches or had been
+    encoded before an interruption (None: unknown)."""
+
+    seconds: float
+    documents: int | None = None
+    encoded: int | None = None
+    lent: int | None = None
+    before: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the seconds are those of all vectors."""
+        return not self.lent and not self.before
+
+    @property
+    def said(self) -> str:
+        took = f"took {duration(self.seconds)}"
+        if self.lent and not self.encoded:
+            return "The vectors that all heads share were lent by an earlier cache."
+        if self.lent:
+            return f"Of the vectors that all heads share an earlier cache lent {self.lent:,}; the others {took}."
+        if self.before:
+            return f"The vectors that all heads share were extracted in several goes; the last {took}."
+        return f"The vectors that all heads share {took}, once."
+
+
 @dataclass
 class KnownDocuments:
     """N documents. key identifies them; digest (N, 32), label (N,), split (N,), sources by row, truncated (N,) or None when
-    unknown; corpus is its path as it was, None when unknown; extraction_seconds is what its vectors took, None when unknown."""
+    unknown; corpus is its path as it was, None when unknown; extraction is what its vectors took, None when unknown."""
 
     key: str
     digest: np.ndarray
@@ -41,7 +71,7 @@ class KnownDocuments:
     truncated: np.ndarray | None
     corpus: str | None
     encoding: str
-    extraction_seconds: float | None = None
+    extraction: Extraction | None = None
 
     def rows_of(self, run: RunView) -> np.ndarray:
         """The row of each test document of a run, (M,), -1 where test holds none of that text and label."""
@@ -111,11 +141,18 @@ def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments
     places = [facts.get("corpus"), told.get("corpus"), _corpus(run).get("path")]
     corpus = next((one for one in places if isinstance(one, str) and one and "\0" not in one), None)
     encodings = [facts.get("encoding"), told.get("encoding"), _corpus(run).get("encoding"), "utf-8-sig"]
-    seconds = facts.get("seconds", {}).get("total") if isinstance(facts.get("seconds"), dict) else None
     return KnownDocuments(
         cache.fingerprint, cache.digest, cache.label, cache.split_of, Sources(cache), cache.label_names, cache.truncated,
-        corpus, next(one for one in encodings if isinstance(one, str)), seconds if isinstance(seconds, int | float) else None,
+        corpus, next(one for one in encodings if isinstance(one, str)), _extraction(facts),
     )  # fmt: skip
+
+
+def _extraction(facts: dict) -> Extraction | None:
+    seconds, counts = (facts.get(key) if isinstance(facts.get(key), dict) else {} for key in ("seconds", "documents"))
+    total = seconds.get("total")
+    known = [counts.get(key) for key in ("all", "encoded", "lent_by_caches", "committed_before")]
+    known = [n if isinstance(n, int) else None for n in known]
+    return Extraction(total, *known) if isinstance(total, int | float) else None
 
 
 def _from_corpus(run: RunView) -> KnownDocuments | None:

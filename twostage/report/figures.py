@@ -3,17 +3,21 @@
 from twostage.recipes import RECIPES
 from twostage.report.charts import Series, Spot, line_chart, spot_chart
 from twostage.report.words import rate
-from twostage.runs.views import Group, RunView, best
+from twostage.runs.groups import Group, best
+from twostage.runs.views import RunView
 
 TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 86400)
 OTHERS = 8  # runs of no recipe that a chart has room for, the best on val
 PUBLISHED_RATES = ((1e-5, "1e-5"), (1e-4, "1e-4"))
 
 
-def epoch_chart(size: tuple[int, int], group: Group) -> str:
-    shown = list(group.columns)
-    rest = best([r for r in group.complete if not r.base and not r.is_ceiling])
-    shown += [rest] if rest else []
+def epoch_runs(group: Group) -> list[RunView]:
+    """The newest run of each recipe, and the best of all others that were trained by epochs."""
+    rest = best([r for r in group.complete if not r.base and not r.is_ceiling and not r.is_baseline])
+    return [*group.columns, *([rest] if rest else [])]
+
+
+def epoch_chart(size: tuple[int, int], shown: list[RunView]) -> str:
     series = [Series(r.name, r.curve, style=_style(r), accent=r.finetuned, hollow=_scaled(r)) for r in shown]
     last = max(x for s in series for x, _ in s.points)
     ticks = list(range(1, last + 1)) if last <= 20 else None
@@ -22,10 +26,9 @@ def epoch_chart(size: tuple[int, int], group: Group) -> str:
 
 def rate_series(group: Group) -> list[Series]:
     """One line a head (and batch size, and weight decay, where those vary), from the newest sweep; [] without one."""
-    sweeps = [r for r in group.complete if r.swept]
-    if not sweeps:
+    sweep = group.sweep
+    if sweep is None:
         return []
-    sweep = sweeps[-1]
     names = [
         k for k in ("head", "batch_size", "weight_decay", "class_weight") if len({str(t.get(k)) for t in sweep.trials}) > 1
     ]
@@ -68,7 +71,15 @@ def label_chart(size: tuple[int, int], run: RunView) -> str:
 
 def cost_chart(size: tuple[int, int], group: Group) -> str:
     spots = [
-        Spot(r.name, max(r.seconds, 0.01), r.accuracy, *r.interval, style=_style(r), accent=r.finetuned, hollow=_scaled(r))
+        Spot(
+            r.name,
+            max(r.seconds, 0.01),
+            r.accuracy,
+            *r.interval,
+            style=_style(r),
+            accent=r.finetuned,
+            hollow=_scaled(r) or r.is_baseline,
+        )
         for r in [*group.columns, *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS]]
     ]
     return spot_chart(

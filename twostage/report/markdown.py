@@ -1,9 +1,10 @@
 """The report's tables as Markdown, for a paper or a README."""
 
 from twostage.recipes import RECIPES
-from twostage.report.words import acc, count, interval, memory, padded, per_minute, rates, seconds, signed, verdict, width
+from twostage.report.verdict import verdict
+from twostage.report.words import acc, count, interval, memory, padded, per_minute, rates, seconds, signed, width
 from twostage.runs.comparison import compare
-from twostage.runs.views import Group, has_published
+from twostage.runs.groups import Group, has_published
 
 PUBLISHED_NOTE = (
     "Published: each figure is a multiple of 1/64, read off one batch (about ±10 points at 0.8); the number of steps was not "
@@ -50,14 +51,14 @@ def _results(group: Group) -> str:
             r.name, rates(r), count(r.record.get("steps")), acc(r.accuracy),
             interval(r), acc(r.record["test_macro_f1"]), seconds(r.seconds), memory(r.record.get("peak_memory_bytes")),
         ]
-        for r in sorted(group.complete, key=lambda r: -r.accuracy)
+        for r in group.ranked
     ]  # fmt: skip
     return table(head, rows, text=2)
 
 
 def _paired(group: Group) -> str:
     rows = []
-    for r in (r for r in group.complete if r.finetuned):
+    for r in (r for r in group.ranked if r.finetuned):
         found = compare(group.frozen, r)
         p = "–" if found.p is None else f"{found.p:.3g}"
         rows.append([r.name, signed(found.gain), p, seconds(max(found.extra, 0)), per_minute(found.points_per_minute)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from twostage.report.documents import KnownDocuments
-from twostage.runs.views import Group
+from twostage.runs.groups import Group
 
 SHOWN = 12  # confident errors, and pairs
 

@@ -8,17 +8,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from twostage.recipes import RECIPES
-from twostage.report import figures, sections, words
+from twostage.report import figures, sections, verdict, words
 from twostage.runs.comparison import compare
-from twostage.runs.views import has_published
+from twostage.runs.groups import has_published, has_published_memory
 
 KNOWN = {
     "RECIPES": RECIPES, "MOST_CLASSES": 40, "compare": compare, "has_published": has_published,
+    "has_published_memory": has_published_memory,
     **{f.__name__: f for f in (
-        figures.cost_chart, figures.epoch_chart, figures.label_chart, figures.rate_chart, figures.rate_series,
+        figures.cost_chart, figures.epoch_chart, figures.epoch_runs, figures.label_chart, figures.rate_chart, figures.rate_series,
         sections.f1_by_class, sections.facts, sections.last_epoch, sections.recipe_columns,
         words.acc, words.count, words.group_title, words.interval, words.memory, words.p_value, words.per_minute, words.points,
-        words.rate, words.rates, words.seconds, words.shortened, words.signed, words.verdict, words.when,
+        words.rate, words.rates, words.seconds, words.shortened, words.signed, words.when, verdict.verdict,
     )},
 }  # fmt: skip
 
@@ -47,5 +48,5 @@ def visible(value):
 
 
 def whole(sentence: str) -> Markup:
-    """A sentence as HTML in which no figure is broken at its sign: 1e-4."""
-    return Markup(re.sub(r"[\d.]+e-\d+", r'<span class="whole">\g<0></span>', str(escape(visible(sentence)))))
+    """A sentence as HTML in which no figure is broken over lines: 1e-4, p = 0.02."""
+    return Markup(re.sub(r"[\d.]+e-\d+|p (=|&lt;) [\d.]+", r'<span class="whole">\g<0></span>', str(escape(visible(sentence)))))

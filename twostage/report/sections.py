@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from twostage.recipes import RECIPES, Recipe
 from twostage.report.words import rates
-from twostage.runs.views import Group, RunView, has_published
+from twostage.runs.groups import Group, has_published
+from twostage.runs.views import RunView
 
 
 @dataclass

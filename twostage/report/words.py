@@ -3,15 +3,14 @@
 import unicodedata
 from datetime import datetime
 
-from twostage.recipes import RECIPES
-from twostage.runs.comparison import compare
-from twostage.runs.views import HEAD_WORDS, Group, RunView
+from twostage.runs.groups import Group
+from twostage.runs.views import RunView
+
+HEAD_WORDS = {"1C": "1-layer head", "3C": "3-layer head", "3C-big": "3-layer head (big)"}
 
 
-def rate(lr: float | None) -> str:
-    """A learning rate without rounding it away: 1e-4, 3.16e-3, 2e-5. The ceiling has none: it is an optimum."""
-    if lr is None:
-        return "its optimum"
+def rate(lr: float) -> str:
+    """A learning rate without rounding it away: 1e-4, 3.16e-3, 2e-5."""
     mantissa, _, exponent = f"{lr:.4e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
@@ -89,6 +88,8 @@ def width(text: str) -> int:
 
 def rates(run: RunView) -> str:
     """BERT 1e-5, head 1e-4."""
+    if run.is_baseline:
+        return "none: no BERT"
     encoder, head = run.record.get("encoder_lr"), run.record.get("head_lr")
     if encoder is None:
         return f"head {rate(head)}" if head else "none: an optimum"
@@ -126,51 +127,3 @@ def group_title(group: Group) -> str:
     tested = group.complete[0].record.get("n_test")
     size = f"{tested:,} test documents, " if tested is not None else ""
     return f"{names[0] + ': ' if names else ''}{size}{len(group.label_names)} classes ({few})"
-
-
-def verdict(group: Group, extraction: float | None) -> list[str]:
-    """What a frozen BERT reaches and what fine-tuning adds for its cost; then, in smaller words, what to know of it."""
-    frozen, tuned = group.frozen, group.tuned
-    if frozen is None:
-        reached = f"{acc(tuned.accuracy)} ({interval(tuned)}) in {seconds(tuned.seconds)}"
-        return [
-            f"Fine-tuned BERT ({tuned.name}) reaches {reached}.",
-            "No head has been trained on frozen vectors for this test set yet, so nothing says what the fine-tuning bought.",
-        ]
-    at = "at its optimum" if frozen.is_ceiling else f"at {rate(frozen.record['head_lr'])}"
-    first = (
-        f"A frozen BERT with a {head_words(frozen)} {at} reaches "
-        f"{acc(frozen.accuracy)} ({interval(frozen)}) in {seconds(frozen.seconds)}"
-    )
-    more = [f"{len(frozen.trials)} heads were trained in that time."] if frozen.swept else []
-    if extraction:
-        more.append(f"The vectors that all heads share took {seconds(extraction)}, once.")
-    if tuned:
-        gain = tuned.accuracy - frozen.accuracy
-        said = (
-            f"adds {points(gain)} points"
-            if gain > 0
-            else f"falls {points(gain)} points short"
-            if gain < 0
-            else "comes to the same"
-        )
-        first += f"; fine-tuning {said} for {seconds(tuned.seconds)}."
-        more.append(f"Fine-tuned is {tuned.name}{chance(compare(frozen, tuned).p)}.")
-    else:
-        first += "."
-        more.append("Nothing has been fine-tuned on this test set yet.")
-    return [first, " ".join([*more, *_published_rates(group, frozen)])]
-
-
-def _published_rates(group: Group, frozen: RunView) -> list[str]:
-    """Where the same head stands at the published rates, if that is more than a point below."""
-    slow = [
-        r
-        for r in group.columns
-        if not r.finetuned
-        and r.record.get("head_lr") == RECIPES[r.base].head_lr
-        and r.record.get("head") == frozen.record.get("head")
-        and r.accuracy < frozen.accuracy - 0.01
-    ]
-    held = " and ".join(f"{acc(r.accuracy)} at {rate(r.record['head_lr'])} ({r.name})" for r in slow)
-    return [f"At the published rates the same head comes to {held}."] if slow else []

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from twostage.metrics import mcnemar
-from twostage.runs.views import RunView, group_runs, load_runs
+from twostage.runs.groups import group_runs
+from twostage.runs.views import RunView, load_runs
 
 
 @dataclass(frozen=True)

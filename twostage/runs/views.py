@@ -1,19 +1,17 @@
-"""What the report knows of the runs: each run.json checked and brought into one form, runs grouped by their test set."""
+"""What is known of the runs: each run.json checked and brought into one form."""
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from twostage.errors import BadInput
-from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.recipes import RECIPES
 from twostage.runs.folder import read_run
 from twostage.runs.schema import check
-
-HEAD_WORDS = {"1C": "1-layer head", "3C": "3-layer head", "3C-big": "3-layer head (big)"}
 
 
 @dataclass(eq=False)
@@ -44,7 +42,17 @@ class RunView:
     @property
     def is_ceiling(self) -> bool:
         """Whether this is the optimum of a one-layer head, found without a learning rate: a yardstick for the others."""
-        return not self.finetuned and self.record.get("head_lr") is None
+        return self.frozen and self.record.get("head_lr") is None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is TF-IDF and a linear classifier: what is reached without BERT."""
+        return self.record.get("script") == "baseline"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether this is a head on a frozen BERT, the ceiling among them."""
+        return not self.finetuned and not self.is_baseline
 
     @property
     def curve(self) -> list[tuple[int, float]]:
@@ -83,7 +91,16 @@ class RunView:
     @property
     def val_accuracy(self) -> float:
         """Of the chosen epoch: what runs are compared by when one is chosen."""
-        return next(e["val_accuracy"] for e in self.epochs if e["epoch"] == self.record["best_epoch"])
+        return self._chosen["val_accuracy"]
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """By what runs are compared when one is chosen: val accuracy, macro-F1 on a tie. Test never chooses."""
+        return self.val_accuracy, self._chosen.get("val_macro_f1") or 0.0
+
+    @property
+    def _chosen(self) -> dict:
+        return next(e for e in self.epochs if e["epoch"] == self.record["best_epoch"])
 
     @property
     def seconds(self) -> float:
@@ -128,6 +145,8 @@ class RunView:
         encoder = self.record.get("encoder") if isinstance(self.record.get("encoder"), dict) else {}
         keep = {"max_length": "{} tokens", "truncation": "{} kept", "pooling": "{} vector"}
         said = {k: text.format(encoder[k]) for k, text in keep.items() if k in encoder}
+        if encoder and encoder.get("layer", -1) != -1:
+            said["layer"] = f"layer {encoder['layer']}"
         if "weights" in encoder:
             said["weights"] = f"encoder {str(encoder['weights'])[:6]}"
         if self.record.get("n_train") is not None:
@@ -141,67 +160,6 @@ def _sorted_rows(digest: bytes, label: bytes) -> bytes:
     pairs = [np.frombuffer(digest, np.uint8).reshape(-1, 32), np.frombuffer(label, np.uint8).reshape(-1, 4)]
     rows = np.ascontiguousarray(np.concatenate([*pairs, np.ones((len(pairs[0]), 1), np.uint8)], 1))
     return hashlib.sha256(np.sort(rows.view("S37").ravel()).tobytes()).digest()
-
-
-@dataclass
-class Group:
-    """Runs that were scored on the same test documents. `complete` by age; `head` and `tuned` are their two kinds."""
-
-    runs: list[RunView] = field(default_factory=list)
-
-    @cached_property
-    def complete(self) -> list[RunView]:
-        return [r for r in self.runs if r.complete]
-
-    @cached_property
-    def label_names(self) -> list[str]:
-        return self.complete[0].record["label_names"]
-
-    @cached_property
-    def frozen(self) -> RunView | None:
-        heads = [r for r in self.complete if not r.finetuned]
-        return best([r for r in heads if r.record.get("head_lr")] or heads)  # a trained head before the ceiling
-
-    @cached_property
-    def tuned(self) -> RunView | None:
-        return best([r for r in self.complete if r.finetuned])
-
-    @cached_property
-    def best(self) -> RunView:
-        return best([r for r in self.complete if not r.is_ceiling] or self.complete)
-
-    @cached_property
-    def ceiling(self) -> RunView | None:
-        """The newest ceiling of these vectors."""
-        return next((r for r in reversed(self.complete) if r.is_ceiling), None)
-
-    @cached_property
-    def columns(self) -> list[RunView]:
-        """The newest run of each name and setting among the seven recipes, in the order of the published table."""
-        newest = {(r.base, r.record["recipe"], r.setting): r for r in self.complete if r.base}
-        order = list(RECIPES)
-        return sorted(newest.values(), key=lambda r: (order.index(r.base), r.record.get("lr_scale") or 1, r.order))
-
-    def newest_with(self, key: str) -> RunView | None:
-        """The newest run here whose record holds something under this key."""
-        return next((r for r in reversed(self.complete) if r.record.get(key)), None)
-
-    def differs(self, run: RunView) -> str:
-        """What sets this run's encoder or training set off from those of the other runs here, in words; often nothing."""
-        every = [set(r.setting) for r in self.complete]
-        common = set.intersection(*every) if every else set()
-        names = {k for k, _ in set.union(*every) - common if all(k in dict(s) for s in every)} if every else set()
-        return ", ".join(v for k, v in run.setting if k in names)
-
-
-def has_published(group: Group) -> bool:
-    """Published figures belong beside runs on the 14 THUCNews classes only."""
-    return set(group.label_names) == set(THUCNEWS_CLASSES) and len(group.label_names) == len(THUCNEWS_CLASSES)
-
-
-def best(runs: list[RunView]) -> RunView | None:
-    """The run of highest accuracy on val, the quickest on a tie."""
-    return max(runs, key=lambda r: (r.val_accuracy, -r.seconds), default=None)
 
 
 def load_runs(runs_dir: Path) -> tuple[list[RunView], list[tuple[str, str]]]:
@@ -218,12 +176,3 @@ def load_runs(runs_dir: Path) -> tuple[list[RunView], list[tuple[str, str]]]:
         else:
             found.append(RunView(path, record))
     return sorted(found, key=lambda r: r.order), damaged
-
-
-def group_runs(runs: list[RunView]) -> list[Group]:
-    """Groups of one test set each, the one with the newest run first; a run without results joins its fingerprint's group."""
-    groups: dict[str, Group] = {}
-    for run in runs:
-        if run.complete:
-            groups.setdefault(run.test_set, Group()).runs.append(run)
-    return sorted(groups.values(), key=lambda g: g.runs[-1].order, reverse=True)
