@@ -12,10 +12,11 @@ from twostage.models.saved import Trained
 from twostage.models.saved import load_run as load_trained
 from twostage.predict import model_of_older_run
 from twostage.progress import spoken
-from twostage.report.figures import epoch_chart, rate_chart, rate_series
+from twostage.report.figures import epoch_chart, epoch_runs, rate_chart, rate_series
 from twostage.report.tables import accuracy_table
 from twostage.runs.folder import read_run
-from twostage.runs.views import RunView, group_runs
+from twostage.runs.groups import group_runs
+from twostage.runs.views import RunView
 
 CHART_SIZE = (640, 300)  # pixels, in a notebook
 
@@ -98,7 +99,7 @@ class FinishedRun:
         """The table and a chart: accuracy over the learning rate for a sweep, else over the epochs."""
         group = group_runs([RunView(self.path, self.record)])[0]
         series = rate_series(group)
-        chart = rate_chart(CHART_SIZE, group, series) if series else epoch_chart(CHART_SIZE, group)
+        chart = rate_chart(CHART_SIZE, group, series) if series else epoch_chart(CHART_SIZE, epoch_runs(group))
         return f"<pre>{escape(str(self))}</pre>{chart}"
 
 
