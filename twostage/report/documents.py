@@ -30,7 +30,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Extraction:
+class VectorCost:
     """What the vectors of a cache took: seconds, and how many of its documents were lent by other caches or had been
     encoded before an interruption (None: unknown)."""
 
@@ -71,7 +71,7 @@ class KnownDocuments:
     truncated: np.ndarray | None
     corpus: str | None
     encoding: str
-    extraction: Extraction | None = None
+    extraction: VectorCost | None = None
 
     def rows_of(self, run: RunView) -> np.ndarray:
         """The row of each test document of a run, (M,), -1 where test holds none of that text and label."""
@@ -147,12 +147,12 @@ def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments
     )  # fmt: skip
 
 
-def _extraction(facts: dict) -> Extraction | None:
+def _extraction(facts: dict) -> VectorCost | None:
     seconds, counts = (facts.get(key) if isinstance(facts.get(key), dict) else {} for key in ("seconds", "documents"))
     total = seconds.get("total")
     known = [counts.get(key) for key in ("all", "encoded", "lent_by_caches", "committed_before")]
     known = [n if isinstance(n, int) else None for n in known]
-    return Extraction(total, *known) if isinstance(total, int | float) else None
+    return VectorCost(total, *known) if isinstance(total, int | float) else None
 
 
 def _from_corpus(run: RunView) -> KnownDocuments | None:

@@ -4,14 +4,14 @@ Every run named here is the best of its kind on val, as runs/groups chooses; the
 """
 
 from twostage.recipes import RECIPES
-from twostage.report.documents import Extraction
+from twostage.report.documents import VectorCost
 from twostage.report.words import acc, chance, head_words, interval, points, rate, seconds
 from twostage.runs.comparison import compare
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
 
-def verdict(group: Group, extraction: Extraction | None) -> list[str]:
+def verdict(group: Group, extraction: VectorCost | None) -> list[str]:
     """The headline; then, in smaller words, what to know of it."""
     frozen, tuned = group.frozen, group.tuned
     if frozen is None and tuned is None:
@@ -39,7 +39,7 @@ def _reached(run: RunView) -> str:
     return f"{acc(run.accuracy)} ({interval(run)}) in {seconds(run.seconds)}"
 
 
-def _yardstick(group: Group, extraction: Extraction | None) -> list[str]:
+def _yardstick(group: Group, extraction: VectorCost | None) -> list[str]:
     """What BERT bought over TF-IDF, in points and in time."""
     plain, bert = group.baseline, group.bert
     if plain is None:
