@@ -27,12 +27,14 @@ def test_a_run_that_is_stopped_by_ctrl_c_is_interrupted(tmp_path):
 
 
 def test_a_finished_run_is_read_back_with_numbers_that_any_json_reader_takes(tmp_path):
-    run = runs.create_run(tmp_path, "类", {"seed": np.int64(3)})
+    run = runs.create_run(tmp_path, "类", {"seed": np.int64(3), "label_names": ["甲"]})
     run.log({"epoch": 1, "train_loss": 0.5})
-    run.finish(test_accuracy=np.float32(0.5), train_loss=float("nan"), confusion=[[np.int64(1)]])
+    epoch = {"epoch": 1, "train_loss": float("nan"), "val_accuracy": np.float32(0.5)}
+    run.finish(**runs.score_test(np.zeros(2, int), np.zeros(2, int), ["甲"]), epochs=[epoch], best_epoch=np.int64(1))
     record = runs.read_run(run.path)
     assert record["status"] == "complete"
-    assert (record["seed"], record["test_accuracy"], record["train_loss"], record["confusion"]) == (3, 0.5, None, [[1]])
+    assert (record["seed"], record["best_epoch"], record["confusion"]) == (3, 1, [[2]])
+    assert record["epochs"] == [{"epoch": 1, "train_loss": None, "val_accuracy": 0.5}]
     assert record["wall_seconds"] >= 0 and record["peak_memory_bytes"] > 0
     assert json.loads((run.path / "metrics.jsonl").read_text()) == {"epoch": 1, "train_loss": 0.5}
 

@@ -26,7 +26,7 @@ from twostage.models.head import build_head
 from twostage.progress import say
 from twostage.recipes import RECIPES
 from twostage.runs.comparison import against_frozen
-from twostage.runs.folder import Run, best_epoch, read_run, save_predictions, score_test, write_json
+from twostage.runs.folder import Run, best_epoch, read_run, save_predictions, score_test
 
 
 @dataclass
@@ -112,7 +112,7 @@ def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
     elif size is None:
         size = min(asked, plan.batch_size)
     run.record["micro_batch_used"] = size
-    write_json(run.path / "run.json", run.record)
+    run.write()
     return size
 
 
@@ -137,7 +137,7 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
     )  # fmt: skip
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
     run.record["against_frozen"] = against_frozen(runs_dir, run.path)
-    write_json(run.path / "run.json", run.record)
+    run.write()
     say(memory_line(run.record))
     if run.record["init_head"]:
         start = run.record["init_head"]

@@ -1,4 +1,4 @@
-"""Run folders: what a training run leaves behind. The keys of run.json are described in docs/runs.md.
+"""Run folders: what a training run leaves behind. The keys of run.json are those of RunRecord.
 
 <runs-dir>/<name>/run.json          settings and results; `status` is running, complete, failed or interrupted
                   metrics.jsonl     one line an epoch, as it goes
@@ -16,9 +16,8 @@ import numpy as np
 from twostage import metrics
 from twostage.errors import BadInput
 from twostage.files import release_lock, replacing, write_text
+from twostage.runs.record import SCHEMA, checked, undeclared
 from twostage.versions import versions
-
-SCHEMA = 1
 
 
 class Run:
@@ -37,7 +36,11 @@ class Run:
             return
         self.record["status"] = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         self.record["error"] = str(error)
-        write_json(self.path / "run.json", self.record)
+        self.write()
+
+    def write(self) -> None:
+        """Replace run.json by the record as it is now."""
+        write_record(self.path, self.record)
 
     def log(self, *lines: dict) -> None:
         """Append lines to metrics.jsonl: each an epoch of the run, or of one of its trials."""
@@ -57,7 +60,7 @@ class Run:
         )
         self.record.update(results)
         self.record["status"] = "complete"
-        write_json(self.path / "run.json", self.record)
+        self.write()
 
 
 def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
@@ -77,29 +80,35 @@ def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
             raise BadInput(f"cannot create {path} ({error.strerror}): give a --runs-dir that can be written to") from None
     record = {"schema": SCHEMA, "status": "running", "name": path.name, **settings, "versions": versions()}
     record["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    write_json(path / "run.json", record)
+    write_record(path, record)
     return Run(path, record)
 
 
 def add_to_run(path: Path, **keys) -> None:
     """Add keys to the run.json of a finished run: what was found out about it later."""
-    write_json(Path(path) / "run.json", read_run(path) | keys)
+    write_record(Path(path), read_run(path) | keys)
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Replace the run.json of a run folder."""
+    assert not undeclared(record), f"declare {undeclared(record)} in twostage/runs/record.py: its docstring says how"
+    write_json(path / "run.json", record)
 
 
 def read_run(path: Path) -> dict:
-    """The record in run.json. BadInput: not a run folder, or a damaged one."""
+    """The record in run.json, checked. BadInput: not a run folder, or a damaged one."""
     file = Path(path) / "run.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
+        if isinstance(record, dict) and record.get("schema") == SCHEMA:
+            return checked(record)
     except FileNotFoundError:
         raise BadInput(
             f"{path} is not a run folder (it has no run.json): give a folder that a training script printed"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{file} is damaged ({error}): remove the run or train it again") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise BadInput(f"{file} is not a run of this version (schema {SCHEMA}): train it again")
-    return record
+    raise BadInput(f"{file} is not a run of this version (schema {SCHEMA}): train it again")
 
 
 def score_test(labels: np.ndarray, predicted: np.ndarray, label_names: list[str]) -> dict:

@@ -1,61 +1,63 @@
-"""Whether a run.json holds what the report reads: a run folder may come from anywhere, and may be damaged."""
+"""The JSON Schema of run.json and its description in docs/runs.md, both made from RunRecord: python -m twostage.runs.schema"""
 
-import math
+import dataclasses
+import json
+import types
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import numpy as np
+from twostage.runs.record import AgainstFrozen, ClassScore, CurvePart, Epoch, RunRecord, Strength, TrialRecord, hints_of
 
-
-def check(record: dict) -> None:
-    """Raise KeyError, TypeError or ValueError unless each key that the report reads has its type."""
-    if record["status"] not in ("running", "complete", "failed", "interrupted"):
-        raise ValueError(f"status: {record['status']!r}")
-    if record["status"] != "complete":
-        return
-    names = record["label_names"]
-    _need(isinstance(names, list) and names and all(isinstance(n, str) for n in names), "label_names")
-    _check_epochs(record)
-    for key in ("test_accuracy", "test_macro_f1", "wall_seconds"):
-        _need(_number(record[key]) and record[key] >= 0, key)
-    _need(record["test_accuracy"] <= 1, "test_accuracy")
-    for key in ("head", "recipe"):
-        _need(record.get(key) is None or isinstance(record[key], str), key)
-    low, high = record["test_accuracy_ci95"]
-    _need(_number(low) and _number(high) and 0 <= low <= high <= 1, "test_accuracy_ci95")
-    counts = np.array(record["confusion"])
-    _need(counts.shape == (len(names),) * 2 and counts.dtype.kind == "i" and (counts >= 0).all(), "confusion")
-    for row in record["per_class"]:
-        _need(isinstance(row["label"], str) and all(_number(row[k]) for k in ("precision", "recall", "f1")), "per_class")
-        _need(isinstance(row["support"], int), "per_class")
-    _need(len(record["per_class"]) == len(names), "per_class")
-    for key in ("encoder_lr", "head_lr", "lr_scale", "peak_memory_bytes", "steps", "n_train", "n_val", "n_test"):
-        _need(record.get(key) is None or _number(record[key]), key)
-    if record.get("learning_curve") is not None:
-        _check_curve(record["learning_curve"])
-    for trial in record.get("trials") or []:
-        _need(_number(trial["head_lr"]) and trial["head_lr"] > 0 and isinstance(trial["head"], str), "trials")
-        _check_epochs(trial)
+PARTS = {"epochs": Epoch, "trials": TrialRecord, "per_class": ClassScore, "learning_curve": CurvePart, "strengths": Strength,
+         "against_frozen": AgainstFrozen}  # fmt: skip
 
 
-def _check_curve(curve) -> None:
-    _need(isinstance(curve, list) and len(curve) > 1, "learning_curve")
-    for part in curve:
-        every = [part["mean"], *part["val_accuracy"]]
-        _need(all(_number(v) and 0 <= v <= 1 for v in every) and len(every) > 1, "learning_curve")
-        _need(isinstance(part["n_train"], int) and part["n_train"] > 0, "learning_curve")
+def json_schema() -> dict:
+    """The JSON Schema of run.json."""
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "twostage run.json"}
+    return about | _schema(RunRecord)
 
 
-def _check_epochs(record: dict) -> None:
-    epochs = record["epochs"]
-    _need(isinstance(epochs, list) and epochs, "epochs")
-    for epoch in epochs:
-        _need(isinstance(epoch["epoch"], int) and _number(epoch["val_accuracy"]) and 0 <= epoch["val_accuracy"] <= 1, "epochs")
-    _need(any(e["epoch"] == record["best_epoch"] for e in epochs), "best_epoch")
+def _schema(hint: Any) -> dict:
+    kind, parts = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        hints, fields = hints_of(hint), dataclasses.fields(hint)
+        properties = {f.name: _schema(hints[f.name]) | {"description": f.metadata["meaning"]} for f in fields}
+        return {
+            "type": "object", "properties": properties,
+            "required": [field.name for field in fields if field.default is MISSING],
+        }  # fmt: skip
+    if kind is Annotated:
+        return _schema(parts[0]) | {"minimum": parts[1], "maximum": parts[2]}
+    if kind in (Union, types.UnionType):
+        return {"anyOf": [_schema(part) for part in parts]}
+    if kind is Literal:
+        return {"enum": list(parts)}
+    if kind is list:
+        return {"type": "array", "items": _schema(parts[0])}
+    names = {int: "integer", float: "number", str: "string", bool: "boolean", dict: "object", type(None): "null"}
+    return {"type": names[hint]}
 
 
-def _number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def documented(page: str) -> str:
+    """docs/runs.md with its table of keys made anew."""
+
+    def table(kind: type) -> list[str]:
+        rows = [f"| `{field.name}` | {field.metadata['meaning']} |" for field in dataclasses.fields(kind)]
+        return ["| key | meaning |", "| --- | --- |", *rows]
+
+    lines = table(RunRecord)
+    for name, kind in PARTS.items():
+        lines += ["", f"`{name}`" + ("" if name == "against_frozen" else ", each entry") + ":", "", *table(kind)]
+    begin, end = "<!-- made by python -m twostage.runs.schema -->\n", "<!-- end -->\n"
+    before, _, rest = page.partition(begin)
+    return before + begin + "\n" + "\n".join(lines) + "\n\n" + end + rest.partition(end)[2]
 
 
-def _need(fine, key: str) -> None:
-    if not fine:
-        raise ValueError(key)
+if __name__ == "__main__":
+    here, docs = Path(__file__).parent, Path(__file__).parents[2] / "docs"
+    for file in (here / "run.schema.json", docs / "run.schema.json"):
+        file.write_text(json.dumps(json_schema(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    guide = docs / "runs.md"
+    guide.write_text(documented(guide.read_text(encoding="utf-8")), encoding="utf-8")
