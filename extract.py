@@ -3,6 +3,7 @@
 examples:
   python extract.py demo
   python extract.py THUCNews --model bert-base-chinese --max-length 256
+  torchrun --nproc-per-node 8 extract.py THUCNews      eight processes, a GPU each; the same file
 
 Prints the path of the cache and nothing else; the log goes to standard error. Interrupted, the same command continues.
 """
@@ -71,4 +72,4 @@ def verify(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(main, several=True))

@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from twostage import ranks
 from twostage.errors import BadInput
-from twostage.progress import spoken
+from twostage.progress import say, spoken
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,23 +18,36 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, None if ranks.silent() else f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def run(main, argv=None) -> int:
-    """Call main(argv) and give the exit status: 2 and one line for bad input, 130 for Ctrl-C, 0 when a pipe closes early."""
+def run(main, argv=None, several: bool = False) -> int:
+    """Call main(argv) and give the exit status: 2 and one line for bad input, 130 for Ctrl-C, 0 when a pipe closes early.
+
+    several: whether all processes that torchrun starts work in main; else the first works and the others leave at once. In
+    either case the first alone speaks.
+    """
     prog = Path(sys.argv[0]).name if sys.argv[0] else "twostage"
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # UTF-8 whatever the locale
+    if ranks.silent():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
+        ranks.share_processors()
         with spoken():
+            if not several and ranks.size() > 1:
+                if ranks.rank():
+                    return 0
+                say(f"{prog} works in one process: the other {ranks.size() - 1} that were started have left")
             status = main(argv) or 0
         sys.stdout.flush()
     except BadInput as error:
-        print(f"{prog}: {' '.join(str(error).split(chr(10)))}", file=sys.stderr)
+        if not ranks.silent():
+            print(f"{prog}: {' '.join(str(error).split(chr(10)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
+        if not ranks.silent():
+            print(f"{prog}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,8 @@ import contextlib
 import sys
 import time
 
+from twostage.ranks import silent
+
 QUIET_SECONDS = 2.0  # shorter work shows no progress at all
 LINE_SECONDS = 10.0  # without a terminal: a line this often
 
@@ -13,9 +15,11 @@ _spoken = False  # a library is silent; the scripts, and calls with progress=Tru
 
 @contextlib.contextmanager
 def spoken(aloud: bool = True):
-    """Let log lines and bars be shown inside; `aloud` False changes nothing, so a call inside a script still speaks."""
+    """Let log lines and bars be shown inside; `aloud` False changes nothing, so a call inside a script still speaks.
+
+    Of several processes the first alone speaks."""
     global _spoken
-    before, _spoken = _spoken, _spoken or aloud
+    before, _spoken = _spoken, _spoken or (aloud and not silent())
     try:
         yield
     finally:

@@ -166,7 +166,7 @@ def test_relabelled_or_fewer_documents_encode_nothing_and_load_no_model(run, cor
     def refuse(*arguments, **options):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("twostage.extraction.job.Encoder", refuse)
+    monkeypatch.setattr("twostage.extraction.job.load_encoder", refuse)
     monkeypatch.setattr("twostage.extraction.certificate.load_bert", refuse)
     path, log = run(corpus)
     assert "0 of 300 documents to encode, 300 lent" in log

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from twostage import ranks
 from twostage.cache.identity import Identity, cache_path
 from twostage.cache.reader import FeatureCache, open_cache, verify_cache
 from twostage.cache.writer import CacheWriter
@@ -14,6 +15,7 @@ from twostage.demo import corpus_and_bert as demo
 from twostage.encoder.checkpoint import find_model, model_name, read_config
 from twostage.encoder.encoder import load_tokens, resolve_device, resolve_dtype
 from twostage.encoder.settings import encoder_settings
+from twostage.extraction.crew import Crew, serve
 from twostage.extraction.job import Extraction
 from twostage.progress import say, spoken
 
@@ -28,8 +30,11 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache:
 
     BadInput: the corpus, the model or a setting cannot be used; a full disk; a certificate beyond its bound.
     """
-    with spoken(progress):
+    if ranks.rank():  # torchrun started several: the first does everything but encode
+        return open_cache(serve())
+    with spoken(progress), Crew() as crew:
         job = prepare(corpus, **settings)
+        job.crew = crew
         job.say_what_differs()
         # From here on the space is reserved, and what is committed stays whatever happens.
         with CacheWriter(job.path, job.identity) as writer:
@@ -41,12 +46,13 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache:
                 certificate = job.certify(writer)
                 writer.publish()
                 job.write_facts(certificate)
+        crew.cache = str(job.path)
         return open_cache(job.path)
 
 
 def plan(corpus, **settings) -> list[str]:
     """What `extract` with the same arguments would do and cost, as lines; a sample is timed and nothing is written."""
-    return prepare(corpus, **settings).plan_only()
+    return [] if ranks.rank() else prepare(corpus, **settings).plan_only()
 
 
 def prepare(

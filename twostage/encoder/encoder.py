@@ -4,25 +4,33 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage import ranks
 from twostage.encoder.checkpoint import check_max_length, read_config
 from twostage.errors import BadInput
 
 
 def resolve_device(name: str) -> str:
-    """ "auto" is cuda where there is a GPU, else cpu; BadInput for a device that is not here."""
+    """The device meant, a GPU always with its number: the current one is a matter of each thread.
+
+    "auto" is a GPU where there is one, else cpu; under torchrun each rank has its own GPU. BadInput for one that is not here."""
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise BadInput(f"--device {name}: not a device; give auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return "cpu"
+    if ranks.size() > 1 and device.index not in (None, ranks.local_rank()):
+        raise BadInput(f"--device {name}: each of the {ranks.size()} ranks takes its own; give auto, cuda or cpu")
+    index = device.index if device.index is not None else ranks.local_rank()
+    if index >= torch.cuda.device_count():
         raise BadInput(f"--device {name}: this machine has {torch.cuda.device_count()} such devices; give auto or cpu")
-    return name
+    return f"cuda:{index}"
 
 
 def resolve_dtype(name: str, device: str) -> str:

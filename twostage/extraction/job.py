@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage import ranks
 from twostage.cache.reader import write_facts
 from twostage.cache.reuse import find_vectors, nearest_cache
 from twostage.corpus.folders import bytes_path
 from twostage.encoder.checkpoint import digest_files
-from twostage.encoder.encoder import Encoder
 from twostage.errors import BadInput
 from twostage.extraction.certificate import certify
+from twostage.extraction.crew import Crew, load_encoder
 from twostage.extraction.dealing import Deal, Here
 from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times
 from twostage.extraction.plan import expected_tokens, make_plan, time_batches
@@ -34,7 +35,7 @@ class Extraction:
     ):
         self.folder, self.tokens, self.corpus, self.identity, self.path = folder, tokens, corpus, identity, path
         self.device, self.tokens_per_batch, self.since = device, tokens_per_batch, since
-        self.times, self.encoder, self.resumed = Times(), None, False
+        self.times, self.encoder, self.resumed, self.crew = Times(), None, False, Crew()
 
     def plan_only(self) -> list[str]:
         """Return the plan as lines, from a sample and a few timed batches; nothing is written."""
@@ -63,6 +64,8 @@ class Extraction:
             guess = expected_tokens(self.plan, self.corpus.characters)
             self.times = self._encode_all(writer, lent, Windows(self.todo, guess, self.plan.rate))
         except KeyboardInterrupt:
+            if lost := self.crew.lost():  # torchrun ends us because of it: say that
+                raise lost from None
             kept = int(writer.done.sum())
             say(f"interrupted: {kept:,} of {len(done):,} documents are kept; run the same command again to go on from there")
             raise
@@ -75,6 +78,7 @@ class Extraction:
         deal = Deal()
         pipeline = Pipeline(writer, lent, self.todo, windows, deal)
         here = Here(self.corpus, self.encoder, deal, pipeline.advance) if self.encoder else None
+        self.crew.take_from(deal, pipeline.advance)
         try:
             return pipeline.run()
         except BaseException as error:
@@ -91,11 +95,9 @@ class Extraction:
         self.plan = make_plan(self.corpus, self.identity, self.todo, self.tokens, self.path)
         if self.plan.encode:
             settings = self.identity.encoder
-            self.encoder = Encoder(
-                self.folder, max_length=settings["max_length"], truncation=settings["truncation"],
-                pooling=settings["pooling"], device=self.device, dtype=settings["compute_dtype"],
-                tokens_per_batch=self.tokens_per_batch,
-            )  # fmt: skip
+            self.crew.prepare(self.corpus, self.folder, settings, self.device.partition(":")[0], self.tokens_per_batch)
+            self.plan.ranks = ranks.size()
+            self.encoder = load_encoder(self.folder, settings, self.device, self.tokens_per_batch)
             self._check_model()  # the weights just loaded are those of the identity
             time_batches(self.plan, self.corpus, self.todo, self.encoder)
 
@@ -171,6 +173,7 @@ class Extraction:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(),
             "device": device_name(self.device),
+            "ranks": ranks.size(),
             "lanes": lanes.lanes if lanes else 0,
             "tokens_per_batch": lanes.tokens_per_batch if lanes else 0,
             "documents": {

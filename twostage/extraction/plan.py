@@ -32,6 +32,7 @@ class Plan:
     cache_bytes: int
     free_bytes: int
     on_gpu: bool = False
+    ranks: int = 1  # processes that encode
     tokens_per_second: float = 0.0  # of the encoder alone
     prepare_seconds: float = 0.0  # a document, to read and to tokenize it
     warm_up: float = 0.0
@@ -48,7 +49,7 @@ class Plan:
         if not self.encode:
             return 0.0
         parts = self.encode * self.mean_tokens / self.tokens_per_second, self.encode * self.prepare_seconds
-        return max(parts) if self.on_gpu else sum(parts)
+        return (max(parts) if self.on_gpu else sum(parts)) / self.ranks
 
     def counts(self) -> str:
         """One line: what is to do."""
@@ -67,7 +68,8 @@ class Plan:
             lines.append(f"plan: tokens a document: {at}; {over} (sample of {len(self.tokens)})")
         if self.encode:
             rate = f"{self.rate:,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
-            lines.append(f"plan: about {duration(self.seconds)} to encode ({rate}), {size(self.cache_bytes)} on disk")
+            who = f" by {self.ranks} ranks" if self.ranks > 1 else ""
+            lines.append(f"plan: about {duration(self.seconds)} to encode{who} ({rate}), {size(self.cache_bytes)} on disk")
         return lines
 
     @property

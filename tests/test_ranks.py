@@ -1,0 +1,202 @@
+"""Several ranks, started by the real torchrun: the same bytes as one process, and a line and whole windows when one fails."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, expect_refusal, make_bert, make_tree, run_script
+
+BOUND = 60  # seconds that any run here may take on a slow machine
+
+# extract.py as torchrun starts it, with pages for windows. `trouble` is a line of Python for what is to go wrong.
+DRIVER = """
+import os, signal, sys, time
+import extract
+from twostage.cache.writer import CacheWriter
+from twostage.corpus.reader import Corpus
+from twostage.extraction import pipeline, windows
+windows.WINDOW_SECONDS, pipeline.READ_ROWS = 0, 16
+rank, windows_done, reads = int(os.environ.get("RANK", "0")), [], []
+def after_windows(number, act):
+    real = CacheWriter.commit
+    def commit(self, *window):
+        real(self, *window)
+        windows_done.append(1)
+        len(windows_done) == number and act()
+    CacheWriter.commit = commit
+def at_part(number, act):
+    real = Corpus.texts
+    def texts(self, rows):
+        if len(rows) <= 16:
+            reads.append(1)
+            len(reads) >= number and act()
+        return real(self, rows)
+    Corpus.texts = texts
+def kill(pid, sign=signal.SIGKILL):
+    os.kill(pid, sign)
+    time.sleep(60)
+def slowly():
+    time.sleep(0.2)
+trouble
+from twostage.cli import run
+sys.exit(run(extract.main, several=True))
+"""
+
+
+class Place:
+    """A corpus, a model and what is left of runs of extract.py over them."""
+
+    def __init__(self, base: Path):
+        self.base, self.bert = base, make_bert(base / "bert")
+        self.news = make_tree(base / "news", per_class=300, seed=5)
+        files = sorted(self.news.glob("*/*.txt"))
+        for a, b in zip(files[:20], files[-20:], strict=True):
+            b.write_bytes(a.read_bytes())
+
+    def words(self, cache: str) -> list[str]:
+        words = [self.news, "--model", self.bert, "--max-length", 64, "--device", "cpu", "--dtype", "float32"]
+        return [str(word) for word in [*words, "--cache-dir", self.base / cache]]
+
+    def alone(self, cache: str) -> subprocess.CompletedProcess:
+        return run_script("extract.py", *self.words(cache), timeout=BOUND, OMP_NUM_THREADS="1")
+
+    def start(self, ranks: int, cache: str, trouble: str = "") -> subprocess.Popen:
+        driver = self.base / f"{cache}{ranks}.py"
+        driver.write_text(DRIVER.replace("trouble\n", trouble + "\n"), encoding="utf-8")
+        return torchrun(ranks, driver, *self.words(cache))
+
+    def file(self, cache: str) -> bytes:
+        (path,) = (self.base / cache).glob("*.h5")
+        return path.read_bytes()
+
+
+def torchrun(ranks: int, *words) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return subprocess.Popen(
+        [*command, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, start_new_session=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit status, standard output, and what our ranks said on standard error: torchrun's own report is its own."""
+    try:
+        out, log = process.communicate(timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in [*map(int, children), process.pid]:  # each rank is in a session of its own
+            os.kill(pid, signal.SIGKILL)
+        raise
+    return process.returncode, out, re.split(r'Traceback .*\n  File "<frozen runpy>', log)[0]
+
+
+def last_lines(log: str) -> list[str]:
+    return [
+        line
+        for line in log.split("\n")
+        if line.startswith(("extract.py", "slow", "killed", "differs", "asked")) or "kept" in line
+    ]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("ranks"))
+    assert place.alone("alone").returncode == 0
+    return place
+
+
+def test_three_ranks_one_of_them_slow_write_the_bytes_of_one_process(place):
+    status, out, log = ended(place.start(3, "slow", "rank == 1 and at_part(1, slowly)"))
+    assert status == 0, log
+    assert out.count("\n") == 1
+    assert place.file("slow") == place.file("alone")
+    assert log.count("certificate:") == 1
+    assert "by 3 ranks" in log
+
+
+def test_rank_0_killed_and_gone_on_with_by_more_ranks_gives_the_same_bytes(place):
+    began = time.monotonic()
+    status, out, log = ended(place.start(2, "killed", "rank == 0 and after_windows(3, lambda: kill(os.getpid()))"))
+    assert status != 0
+    assert time.monotonic() - began < BOUND / 2
+    assert out == ""
+    assert "Traceback" not in log
+    status, out, log = ended(place.start(3, "killed"))
+    assert status == 0, log
+    assert "committed before" in log
+    assert place.file("killed") == place.file("alone")
+
+
+def test_a_rank_that_is_killed_is_named_in_a_line_and_whole_windows_are_kept(place):
+    status, out, log = ended(place.start(2, "gone", "at_part(3, lambda: kill(os.getpid()) if rank else slowly())"))
+    assert status != 0
+    assert out == ""
+    said = [line for line in log.split("\n") if "is gone" in line]
+    assert len(said) == 1
+    assert "rank 1" in said[0]
+    assert "run the same command again" in said[0]
+    assert "Traceback" not in log
+    assert place.alone("gone").returncode == 0
+    assert place.file("gone") == place.file("alone")
+
+
+def test_bad_input_that_only_another_rank_meets_is_one_line_from_rank_0(place, tmp_path):
+    other = make_bert(tmp_path / "other", seed=1)
+    trouble = f"""
+import pathlib
+from twostage.extraction import crew
+if rank: crew.find_model = lambda name: pathlib.Path({str(other)!r})
+at_part(1, slowly)
+"""
+    status, out, log = ended(place.start(2, "differs", trouble))
+    assert status != 0
+    assert out == ""
+    said = [line for line in log.split("\n") if "differs from rank 0" in line]
+    assert len(said) == 1
+    assert "rank 1 on" in said[0]
+    assert "Traceback" not in log
+
+
+def test_sigterm_to_torchrun_keeps_whole_windows_and_is_said_once(place):
+    process = place.start(2, "asked", "at_part(1, slowly)")
+    partial = place.base / "asked"
+    end = time.monotonic() + BOUND
+    while not list(partial.glob("*.partial")) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    status, out, log = ended(process)
+    assert status != 0
+    assert time.monotonic() - began < 30
+    assert log.count("documents are kept") == 1
+    assert "Traceback" not in log
+    assert place.alone("asked").returncode == 0
+    assert place.file("asked") == place.file("alone")
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])
+def test_an_environment_that_says_no_number_is_refused_in_a_line(name, tmp_path):
+    result = run_script("extract.py", tmp_path, **{"WORLD_SIZE": "2", "RANK": "0", name: "two"})
+    expect_refusal(result, name, "not a whole number")
+
+
+def test_of_many_processes_one_trains_heads_and_the_others_leave_at_once(tmp_path):
+    other = run_script("train_head.py", tmp_path / "absent.h5", WORLD_SIZE="2", RANK="1")
+    assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
+    first = run_script("train_head.py", tmp_path / "absent.h5", WORLD_SIZE="2", RANK="0")
+    assert first.returncode == 2
+    assert "works in one process" in first.stderr
+    assert "absent.h5" in first.stderr
+
+
+def test_a_command_line_that_is_wrong_is_said_by_rank_0_alone(tmp_path):
+    words = ("extract.py", tmp_path, "--pooling", "none")
+    said = [run_script(*words, WORLD_SIZE="2", RANK=str(rank)).stderr.count("invalid choice") for rank in (0, 1)]
+    assert said == [1, 0]
