@@ -192,14 +192,23 @@ def edit_config(folder, **changed):
 BROKEN = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "not JSON": (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
-    "another class": (lambda f: edit_config(f, model_type="gpt2"), "'gpt2', not 'bert'"),
+    "another class": (
+        lambda f: edit_config(f, model_type="gpt2"),
+        "'gpt2', which computes otherwise; bert, roberta.* and ernie can be read",
+    ),
     "relative positions": (lambda f: edit_config(f, position_embedding_type="relative_key"), "relative positions"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
     "no tokenizer": (lambda f: [(f / n).unlink(missing_ok=True) for n in ("tokenizer.json", "vocab.txt")], "no tokenizer"),
     "broken weights": (lambda f: (f / "model.safetensors").write_bytes(b"torn"), "cannot be loaded"),
     "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer cannot be loaded"),
-    "small embedding": (lambda f: edit_config(f, vocab_size=50), "embedding 50 rows"),
-    "other shapes": (lambda f: edit_config(f, intermediate_size=96), "cannot be loaded|differ in shape"),
+    "small embedding": (
+        lambda f: edit_config(f, vocab_size=50),
+        r"differ in shape: embeddings.word\S+ is \d+ x 32, not 50 x 32",
+    ),
+    "other shapes": (
+        lambda f: edit_config(f, intermediate_size=96),
+        "differ in shape: encoder.layer.0.* 128 x 32, not 96 x 32",
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from twostage.corpus.reader import Corpus
 from twostage.demo import corpus_and_bert as demo
 from twostage.encoder.checkpoint import find_model, model_name, read_config
 from twostage.encoder.encoder import load_tokens, resolve_device, resolve_dtype
+from twostage.encoder.remarks import remarks
 from twostage.encoder.settings import encoder_settings
 from twostage.extraction.crew import Crew, serve
 from twostage.extraction.job import Extraction
@@ -73,6 +74,8 @@ def prepare(
     source, model = resolve(corpus, model, cache_dir)
     folder = find_model(model)
     tokens = load_tokens(folder, max_length, truncation)
+    for line in remarks(folder, tokens.backend, pooling):
+        say(line)
     began = time.time()
     corpus = read(source, **reading)
 

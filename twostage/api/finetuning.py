@@ -13,6 +13,7 @@ from twostage.api.training import many
 from twostage.corpus.reader import Corpus
 from twostage.encoder.checkpoint import find_model
 from twostage.encoder.encoder import load_tokenizer, resolve_device, resolve_dtype
+from twostage.encoder.remarks import remarks
 from twostage.encoder.settings import encoder_settings
 from twostage.encoder.tokenizer import Tokens
 from twostage.errors import BadInput, shown
@@ -85,6 +86,8 @@ def finetune(
             raise BadInput("--dtype float16 trains on a GPU only: give float32 or bfloat16")
         encoder = encoder_settings(folder, max_length=max_length, truncation=truncation, pooling="cls", compute_dtype=dtype)
         tokenizer = load_tokenizer(folder)
+        for line in remarks(folder, tokenizer.backend_tokenizer, "cls"):
+            say(line)
 
         # Every document tokenized, once for all runs and epochs.
         tokens = Tokens(tokenizer, max_length, truncation)

@@ -1,4 +1,4 @@
-"""A BERT checkpoint as files: found, checked and digested before any of it is loaded."""
+"""A checkpoint of BERT's family as files: found, checked and digested before any of it is loaded."""
 
 import hashlib
 import json
@@ -8,29 +8,110 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from twostage.encoder.family import config_file, read_config, read_json, refuse_pointer
+from twostage.encoder.weights import check_header
 from twostage.errors import BadInput
 
-SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists is the one that transformers loads
+SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists is the one that counts
 SHARDED_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-HUB_PATTERNS = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
+SLOW_FILES = ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")  # where neither of the first two is
+TOKENIZER_BYTES = 1 << 30  # of one of these files, at most
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
+HUB_PATTERNS = [
+    *("config.json", "bert_config.json", "modules.json", "*.safetensors", "*.safetensors.index.json"),
+    *("*/config.json", *ADAPTERS, *TOKENIZER_FILES, *SLOW_FILES),
+]
 
 
 def find_model(name_or_path) -> Path:
-    """The folder of a BERT checkpoint: a path, else a hub name (files at hand first, then the network).
+    """The folder of a checkpoint: a path, else a hub name (files at hand first, then the network).
 
-    BadInput where it is no folder, not BERT class, or without weights or tokenizer.
+    Of a sentence-transformers folder it is the transformer's. BadInput where it is no folder, of another architecture, without
+    weights or tokenizer, or with an adapter beside the weights; nothing but settings and the heads of files is read.
     """
     folder = Path(name_or_path).expanduser()
     if not folder.exists():
         folder = _from_hub(str(name_or_path))
     if not folder.is_dir():
         raise BadInput(f"{folder}: not a folder; give the folder that holds config.json, the weights and the tokenizer")
-    read_config(folder)
-    weight_files(folder)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise BadInput(f"{folder}: no tokenizer (tokenizer.json or vocab.txt); copy the checkpoint's own beside it")
+    folder = _transformer_in(folder)
+    refuse_adapter(folder)
+    config = read_config(folder)
+    check_header(weight_files(folder), config)
+    for path in tokenizer_files(folder):
+        refuse_pointer(path)
+        if path.stat().st_size > TOKENIZER_BYTES:
+            raise BadInput(f"{path}: {path.stat().st_size:,} bytes, too many for a tokenizer; get the checkpoint anew")
     return folder
+
+
+def _transformer_in(folder: Path) -> Path:
+    """The folder that holds the model itself; BadInput that names it where it lies in a folder that we can only guess at."""
+    modules = trained_modules(folder)
+    if modules:
+        inside = folder / modules[0][1]
+        if modules[0][1] and inside.is_dir():
+            return inside
+    if config_file(folder).exists() or any((folder / name).exists() for name in ADAPTERS):
+        return folder
+    below = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.json"))
+    if below:
+        raise BadInput(f"{folder}: no config.json; one lies in {below[0]}: give that folder if it is the model")
+    return folder
+
+
+def trained_modules(folder: Path) -> list[tuple[str, str]]:
+    """(class, folder) of each part of a sentence-transformers model, the transformer first; none where it is no such folder."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return []
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < 1 << 20 else []
+        found = [(part["type"].rsplit(".", 1)[-1], part["path"]) for part in parts]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return []
+    if (
+        not found
+        or found[0][0] != "Transformer"
+        or not all(isinstance(at, str) and re.fullmatch(r"[\w.-]*", at) for _, at in found)
+    ):
+        return []
+    return found
+
+
+def trained_pooling(folder: Path) -> str | None:
+    """The pooling that a sentence-transformers model was trained with (mean, cls, ...); None where it is none."""
+    for root in (folder, folder.parent):
+        for kind, at in trained_modules(root):
+            if kind == "Pooling" and (root / at / "config.json").is_file():
+                config = read_json(root / at / "config.json", "")
+                old = [
+                    name.split("_")[2] for name, value in config.items() if name.startswith("pooling_mode_") and value is True
+                ]
+                found = config.get("pooling_mode", "+".join(old))
+                return found if isinstance(found, str) and found else None
+    return None
+
+
+def refuse_adapter(folder: Path) -> None:
+    """BadInput where an adapter (LoRA and its kin) lies beside the weights: they are not the model without it."""
+    for name in ADAPTERS:
+        if (folder / name).exists():
+            raise BadInput(
+                f"{folder}: {name} is an adapter, which its weights are not the model without; merge it first "
+                "(peft: merge_and_unload, save_pretrained) and give that folder"
+            )
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that decide the tokenizer; BadInput where there are none."""
+    names = TOKENIZER_FILES
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES[:2]):
+        names = TOKENIZER_FILES + SLOW_FILES
+        if not any((folder / name).is_file() for name in SLOW_FILES):
+            raise BadInput(f"{folder}: no tokenizer (tokenizer.json or vocab.txt); copy the checkpoint's own beside it")
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def model_name(name_or_path) -> str:
@@ -67,48 +148,16 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
-def read_config(folder: Path) -> dict:
-    """config.json of a BERT-class checkpoint; BadInput for another class or settings that BertModel would not honour."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{folder}: no config.json; give the folder of a BERT checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read as JSON ({error}); get the checkpoint anew") from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "bert":
-        raise BadInput(f"{path}: model_type is {kind!r}, not 'bert'; only BERT-class checkpoints can be read")
-    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
-        raise BadInput(f"{path}: relative positions or a decoder; only plain BERT encoders can be read")
-    for name in ("hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads"):
-        config.setdefault(name, BERT_DEFAULTS[name])
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise BadInput(f"{path}: {name} is {config[name]!r}; get the checkpoint anew")
-    if config["hidden_size"] % config["num_attention_heads"]:
-        raise BadInput(f"{path}: hidden_size is not a multiple of num_attention_heads; get the checkpoint anew")
-    return config
-
-
-BERT_DEFAULTS = {  # of transformers.BertConfig, for a config.json that leaves them out
-    "hidden_size": 768,
-    "vocab_size": 30522,
-    "max_position_embeddings": 512,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-}
-
-
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, an index of shards first; BadInput where there are none or some are missing."""
-    for kind in range(2):
-        if (folder / SINGLE_WEIGHTS[kind]).is_file():
-            return [folder / SINGLE_WEIGHTS[kind]]
-        index = folder / SHARDED_WEIGHTS[kind]
+    for single, sharded in zip(SINGLE_WEIGHTS, SHARDED_WEIGHTS, strict=True):
+        if (folder / single).is_file():
+            return [folder / single]
+        index = folder / sharded
         if index.is_file():
             try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError):
+                names = sorted(set(read_json(index, "")["weight_map"].values()))
+            except (KeyError, AttributeError, TypeError):
                 raise BadInput(f"{index}: not an index of weight files; get the checkpoint anew") from None
             if any(not isinstance(name, str) or Path(name).name != name for name in names):
                 raise BadInput(f"{index}: names files outside its folder; get the checkpoint anew")
@@ -132,8 +181,7 @@ class FileDigests:
 
 def digest_files(folder: Path) -> FileDigests:
     """Read all of a checkpoint's files (about 1 GB/s) and digest them; BadInput for one that cannot be read."""
-    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return FileDigests(_digest(weight_files(folder)), _digest([folder / "config.json"]), _digest(tokenizer))
+    return FileDigests(_digest(weight_files(folder)), _digest([config_file(folder)]), _digest(tokenizer_files(folder)))
 
 
 def _digest(files: list[Path]) -> str:
@@ -149,11 +197,3 @@ def _digest(files: list[Path]) -> str:
         return each[0]
     lines = (f"{path.name} {digest}\n" for path, digest in zip(files, each, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def check_max_length(folder: Path, max_length: int) -> None:
-    positions = read_config(folder)["max_position_embeddings"]
-    if not 3 <= max_length <= positions:
-        raise BadInput(
-            f"--max-length {max_length}: {folder} has {positions} positions; give 3 ([CLS], a token, [SEP]) to {positions}"
-        )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from twostage import ranks
-from twostage.encoder.checkpoint import check_max_length, read_config
+from twostage.encoder.family import check_max_length, read_config
 from twostage.errors import BadInput
 
 
@@ -77,8 +77,14 @@ def load_tokenizer(folder: Path, vocab_size: int | None = None):
     """
     from transformers import AutoTokenizer
 
+    from twostage.encoder.weights import native_config
+
+    config = read_config(folder)
+    named = {"tokenizer_class": config["tokenizer_class"]} if isinstance(config.get("tokenizer_class"), str) else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=native_config(config, **named), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
         raise BadInput(f"{folder}: its tokenizer cannot be loaded ({reason}); copy the checkpoint's own beside it") from None
@@ -86,14 +92,15 @@ def load_tokenizer(folder: Path, vocab_size: int | None = None):
         raise BadInput(
             f"{folder}: {type(tokenizer).__name__} has no fast form (20 times slower); give a checkpoint with tokenizer.json"
         )
-    rows = vocab_size if vocab_size is not None else read_config(folder)["vocab_size"]
+    rows = vocab_size if vocab_size is not None else config["vocab_size"]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
         raise BadInput(
             f"{folder}: the tokenizer has ids up to {highest}, the model's embedding {rows} rows: the vocabulary is "
             "another checkpoint's; copy the model's own"
         )
-    if tokenizer.cls_token_id is None or tokenizer("", add_special_tokens=True)["input_ids"][:1] != [tokenizer.cls_token_id]:
+    first = {tokenizer.cls_token_id, tokenizer.bos_token_id} - {None}  # [CLS], or <s> where it goes by that name alone
+    if not first.intersection(tokenizer("", add_special_tokens=True)["input_ids"][:1]):
         raise BadInput(f"{folder}: the tokenizer does not put [CLS] in front of a text; copy the checkpoint's own")
     return tokenizer
 
@@ -107,38 +114,16 @@ def load_tokens(folder: Path, max_length: int, truncation: str):
 
 
 def load_bert(folder: Path, *, pooler: bool = False):
-    """BertModel in float32 on the CPU, in eval mode; BadInput where the checkpoint lacks one of its weights."""
-    import torch
-    from transformers import BertModel
-    from transformers.utils import logging
+    """The checkpoint's encoder (BertModel, RobertaModel, ...) in float32 on the CPU, in eval mode.
 
-    shown, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # heads of other tasks in a checkpoint are no news
-    logging.disable_progress_bar()
-    try:
-        model, info = BertModel.from_pretrained(
-            folder, add_pooling_layer=pooler, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise BadInput(f"{folder}: its weights cannot be loaded ({reason}); get the checkpoint anew") from None
-    finally:
-        logging.set_verbosity(shown)
-        if bar:
-            logging.enable_progress_bar()
-    missing = sorted(info["missing_keys"])
-    if missing:
-        way = "use --pooling cls or mean" if all(name.startswith("pooler.") for name in missing) else "get it anew"
-        raise BadInput(f"{folder}: the checkpoint lacks {missing[0]}{_more(missing)}; {way}")
-    if info.get("mismatched_keys"):
-        raise BadInput(f"{folder}: weights and config.json differ in shape ({sorted(map(str, info['mismatched_keys']))[0]})")
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()  # off the mapped file: whoever writes over it must not reach a run under way
-    return model.eval().requires_grad_(False)
+    BadInput where the checkpoint lacks one of its weights, or has one of another shape than config.json says.
+    """
+    from twostage.encoder.checkpoint import weight_files
+    from twostage.encoder.weights import build, load_weights
 
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more weights" if len(names) > 1 else ""
+    config = read_config(folder)
+    weights = load_weights(weight_files(folder), config, pooler)
+    return build("Model", config, weights, folder, add_pooling_layer=pooler)
 
 
 class Encoder:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from twostage.encoder.checkpoint import check_max_length, digest_files
+from twostage.encoder.checkpoint import digest_files
+from twostage.encoder.family import check_max_length
 
 FORMAT = 1  # of the vectors: a change by more than rounding makes it 2
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
