@@ -34,7 +34,19 @@ def digests(texts):
     return np.array([list(hashlib.sha256(text.encode()).digest()) for text in texts], np.uint8)
 
 
-def make_run(folder, name, *, names=THREE, wrong=2, seconds=1.0, texts=None, epochs=(0.5, 0.8, 0.7), trials=None, **settings):
+def make_run(
+    folder,
+    name,
+    *,
+    names=THREE,
+    wrong=2,
+    seconds=1.0,
+    texts=None,
+    epochs=(0.5, 0.8, 0.7),
+    trials=None,
+    sources=None,
+    **settings,
+):
     """A complete run whose first `wrong` test documents are taken, surely, for the next class."""
     texts = texts or texts_for(names)
     label = np.arange(len(texts)) % len(names)
@@ -45,7 +57,7 @@ def make_run(folder, name, *, names=THREE, wrong=2, seconds=1.0, texts=None, epo
     sizes = {"n_train": 80, "n_val": 10, "n_test": len(texts), "steps": 12}
     record = {"label_names": names, "encoder": ENCODER, **defaults, **sizes, **settings}
     run = runs.create_run(folder, name, record)
-    runs.save_predictions(run.path, digests(texts), label, probabilities)
+    runs.save_predictions(run.path, digests(texts), label, probabilities, sources)
     found = [
         {"epoch": i, "train_loss": 1 - a, "val_accuracy": a, "val_macro_f1": a, "seconds": 0.1} for i, a in enumerate(epochs, 1)
     ]
@@ -264,11 +276,14 @@ def test_the_audit_tells_of_copies_leaks_conflicts_and_truncation(tmp_path):
     assert "truncated 30 0.967" in seen and "whole 30 1.000" in seen
 
 
-def test_a_small_corpus_is_read_anew_where_there_is_no_cache(tmp_path):
-    make_corpus(tmp_path, extra=[(f"训练{i}", i % 3, 0) for i in range(9)])
+def test_errors_are_shown_with_text_and_source_where_there_is_no_cache(tmp_path):
+    make_corpus(tmp_path)
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
     about = {"path": str(tmp_path / "corpus"), "encoding": "utf-8-sig", "on_undecodable": "fail", "per_class": None}
-    make_run(tmp_path / "runs", "B4", recipe="B4", encoder_lr=1e-5, corpus=about, corpus_digest="d", wrong=60)
-    assert re.search(r"第\d+条.{2}消息 .{2}/\d+\.txt", report(tmp_path / "runs")[1])
+    sources = [f"{THREE[i % 3]}/{i}.txt" for i in range(60)]
+    make_run(tmp_path / "runs", "B4", recipe="B4", encoder_lr=1e-5, corpus=about, corpus_digest="d", sources=sources)
+    seen = report(tmp_path / "runs")[1]
+    assert re.search(r"第\d+条.{2}消息 .{2}/\d+\.txt", seen) and "the data is not audited" in seen
 
 
 def test_results_csv_has_a_row_an_epoch_and_the_test_figures_at_the_chosen(tmp_path):

@@ -49,6 +49,12 @@ class FeatureCache:
     def __del__(self):
         self.close()
 
+    def source(self, row: int) -> str:
+        """Where one document lies, relative to the corpus."""
+        ends = self.facts["source_end"]
+        start = int(ends[row - 1]) if row else 0
+        return self.facts["source_bytes"][start : int(ends[row])].tobytes().decode("utf-8", "surrogatepass")
+
     @cached_property
     def sources(self) -> list[str]:
         text, ends = self.facts["source_bytes"].tobytes(), self.facts["source_end"].tolist()

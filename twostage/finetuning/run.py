@@ -122,7 +122,8 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
     logits = scores(tuner.model, test, tuner.plan, tuner.pad, "scoring test")
     probabilities = torch.from_numpy(logits).double().softmax(1).float().numpy()
     split = np.flatnonzero(setting.corpus.split == 2)
-    save_predictions(run.path, setting.corpus.digest[split], test.label, probabilities)
+    sources = [setting.corpus.sources[row] for row in split]
+    save_predictions(run.path, setting.corpus.digest[split], test.label, probabilities, sources)
     about = {
         "head": job.head, "activation": activation, "pooling": "cls", "max_length": setting.encoder["max_length"],
         "truncation": setting.encoder["truncation"], "encoder": setting.encoder,

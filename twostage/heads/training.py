@@ -115,7 +115,8 @@ def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, tr
     probabilities = torch.cat(parts).numpy()
     test = data.test.cpu().numpy()
     labels = data.cache.label[test]
-    save_predictions(run.path, data.cache.digest[test], labels, probabilities)
+    sources = [data.cache.source(row) for row in test]
+    save_predictions(run.path, data.cache.digest[test], labels, probabilities, sources)
     config = {
         "head": chosen.head, "hidden_size": data.hidden, "activation": common.activation, "label_names": data.label_names,
         "encoder": data.cache.encoder, "fingerprint": data.cache.fingerprint,

@@ -15,8 +15,6 @@ from twostage.report.words import seconds as duration
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
-READ_AGAIN = 20_000  # documents of a corpus that is small enough to be read anew for a report
-
 
 class Sources:
     """The sources of a cache, decoded one at a time."""
@@ -84,12 +82,6 @@ class KnownDocuments:
         at = np.minimum(np.searchsorted(keys[order], wanted), len(here) - 1)
         return np.where(keys[order][at] == wanted, here[order][at], -1)
 
-    def texts(self, rows: list[int]) -> list[str | None]:
-        """Read texts from the corpus again; None where a document changed, moved or is gone."""
-        from twostage.corpus.reader import texts_of
-
-        return texts_of(self.corpus, [self.sources[row] for row in rows], self.digest[rows], self.encoding)
-
     def audit(self, runs_dir: Path) -> list[str]:
         """The audit's sentences, kept in <runs_dir>/.audit.json: they take a second for 836,074 documents."""
         memo, known = runs_dir / ".audit.json", {}
@@ -120,30 +112,17 @@ def documents_of(group: Group, runs_dir: Path) -> tuple[KnownDocuments | None, s
                 if cache.fingerprint == fingerprint:
                     return _from_cache(cache, path, run), ""
         missing = missing or (_cache_path(run) if isinstance(fingerprint, str) else None)
-    for run in reversed(group.complete):
-        found = _from_corpus(run)
-        if found:
-            return found, ""
     if missing is None:
-        return (
-            None,
-            "No run here names a feature cache, and only that knows the source of each document: errors are listed by digest.",
-        )
-    return None, (
-        f"The feature cache {missing} is not there now, and only that knows the source of each document: errors are "
-        "listed by digest, and the data is not audited."
-    )
+        return None, "No run here names a feature cache, and only that knows all documents: the data is not audited."
+    return None, f"The feature cache {missing} is not there now: the data is not audited."
 
 
 def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments:
     facts = read_facts(path)
-    told = run.record.get("cache") if isinstance(run.record.get("cache"), dict) else {}
-    places = [facts.get("corpus"), told.get("corpus"), _corpus(run).get("path")]
-    corpus = next((one for one in places if isinstance(one, str) and one and "\0" not in one), None)
-    encodings = [facts.get("encoding"), told.get("encoding"), _corpus(run).get("encoding"), "utf-8-sig"]
+    corpus, encoding = corpus_of(run, facts)
     return KnownDocuments(
         cache.fingerprint, cache.digest, cache.label, cache.split_of, Sources(cache), cache.label_names, cache.truncated,
-        corpus, next(one for one in encodings if isinstance(one, str)), _extraction(facts),
+        corpus, encoding, _extraction(facts),
     )  # fmt: skip
 
 
@@ -155,29 +134,13 @@ def _extraction(facts: dict) -> VectorCost | None:
     return VectorCost(total, *known) if isinstance(total, int | float) else None
 
 
-def _from_corpus(run: RunView) -> KnownDocuments | None:
-    """A small corpus that a fine-tuning run names, read anew; None where that is no longer what the run was trained on."""
-    from twostage.corpus.reader import read_corpus
-
-    told, sizes = _corpus(run), [run.record.get(key) for key in ("n_train", "n_val", "n_test")]
-    if not isinstance(told.get("path"), str) or None in sizes or sum(sizes) > READ_AGAIN or run.predictions is None:
-        return None
-    try:
-        options = {key: told[key] for key in ("per_class", "encoding", "on_undecodable") if told.get(key) is not None}
-        corpus = read_corpus(told["path"], **options)
-    except (BadInput, TypeError, ValueError, OSError):
-        return None
-    if corpus.label_names != run.record["label_names"]:
-        return None
-    return KnownDocuments(
-        str(run.record.get("corpus_digest")), corpus.digest, corpus.label, corpus.split, corpus.sources,
-        corpus.label_names, None, told["path"], told.get("encoding") or "utf-8-sig",
-    )  # fmt: skip
-
-
-def _corpus(run: RunView) -> dict:
-    told = run.record.get("corpus")
-    return told if isinstance(told, dict) else {}
+def corpus_of(run: RunView, facts: dict | None = None) -> tuple[str | None, str]:
+    """Where the corpus lay, as far as a run or the facts beside its cache know, and the encoding of its files."""
+    tuned, cached = (run.record.get(key) if isinstance(run.record.get(key), dict) else {} for key in ("corpus", "cache"))
+    places = [(facts or {}).get("corpus"), cached.get("corpus"), tuned.get("path")]
+    encodings = [(facts or {}).get("encoding"), cached.get("encoding"), tuned.get("encoding"), "utf-8-sig"]
+    corpus = next((one for one in places if isinstance(one, str) and one and "\0" not in one), None)
+    return corpus, next(one for one in encodings if isinstance(one, str))
 
 
 def _cache_path(run: RunView) -> str | None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.report.documents import KnownDocuments
+from twostage.report.documents import KnownDocuments, corpus_of
 from twostage.runs.groups import Group
+from twostage.runs.views import RunView
 
 SHOWN = 12  # confident errors, and pairs
 
@@ -59,14 +60,13 @@ def findings_of(group: Group, documents: KnownDocuments | None, why_not: str, ru
     found.mistakes = [
         Mistake(names[p["label"][i]], names[p["predicted"][i]], float(sure[i]), p["digest"][i].tobytes().hex()) for i in wrong
     ]
-    if documents is not None:
-        rows = documents.rows_of(run)
-        _read_texts(found, documents, rows[wrong])
-        if documents.truncated is not None:
-            cut = documents.truncated[rows]
-            for what, mask in (("truncated", cut & (rows >= 0)), ("whole", ~cut & (rows >= 0))):
-                if mask.any():
-                    found.parts.append((what, int(mask.sum()), float(right[mask].mean())))
+    rows = None if documents is None else documents.rows_of(run)
+    _read_texts(found, run, wrong, documents, rows)
+    if documents is not None and documents.truncated is not None:
+        cut = documents.truncated[rows]
+        for what, mask in (("truncated", cut & (rows >= 0)), ("whole", ~cut & (rows >= 0))):
+            if mask.any():
+                found.parts.append((what, int(mask.sum()), float(right[mask].mean())))
     return found
 
 
@@ -77,19 +77,27 @@ def _pairs(counts: np.ndarray, names: list[str]) -> list[tuple[str, str, int, fl
     return [(names[i], names[j], int(off[i, j]), off[i, j] / counts[i].sum()) for i, j in pairs if off[i, j]]
 
 
-def _read_texts(found: MistakeFindings, documents: KnownDocuments, rows: np.ndarray) -> None:
-    """Fill in sources, and texts as far as the corpus still holds them."""
-    known = [(mistake, int(row)) for mistake, row in zip(found.mistakes, rows, strict=True) if row >= 0]
-    for mistake, row in known:
-        mistake.source = documents.sources[row]
+def _read_texts(found: MistakeFindings, run: RunView, wrong: np.ndarray, documents: KnownDocuments | None, rows) -> None:
+    """Fill in sources, and texts as far as the corpus still holds them. `rows` (M,) are those of `documents`."""
+    told = run.predictions.get("source")  # (M,) UTF-8; older runs lack it
+    for mistake, i in zip(found.mistakes, wrong, strict=True):
+        if told is not None:
+            mistake.source = told[i].decode("utf-8", "replace")
+        elif documents is not None and rows[i] >= 0:
+            mistake.source = documents.sources[int(rows[i])]
+    known = [mistake for mistake in found.mistakes if mistake.source is not None]
     if not known:
+        found.notes += ["Where these documents come from is not known here: they are listed by digest."] if len(wrong) else []
         return
-    corpus = documents.corpus
+    corpus, encoding = corpus_of(run) if documents is None else (documents.corpus, documents.encoding)
     if corpus is None or not os.path.exists(corpus):
         found.notes.append(f"The corpus ({corpus or 'its path is not known'}) is not there now: texts cannot be shown.")
         return
-    for (mistake, _), text in zip(known, documents.texts([row for _, row in known]), strict=True):
+    from twostage.corpus.reader import texts_of
+
+    digests = [np.frombuffer(bytes.fromhex(mistake.digest), np.uint8) for mistake in known]
+    for mistake, text in zip(known, texts_of(corpus, [mistake.source for mistake in known], digests, encoding), strict=True):
         mistake.text = text
-    gone = sum(mistake.text is None for mistake, _ in known)
+    gone = sum(mistake.text is None for mistake in known)
     if gone:
         found.notes.append(f"{gone} of these documents changed or moved in {corpus} since the run: their text is not shown.")

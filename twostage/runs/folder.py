@@ -2,7 +2,7 @@
 
 <runs-dir>/<name>/run.json          settings and results; `status` is running, complete, failed or interrupted
                   metrics.jsonl     one line an epoch, as it goes
-                  predictions.npz   digest, label, predicted, probabilities of the test documents
+                  predictions.npz   digest, label, predicted, probabilities, source of the test documents
                   head/ or model/   what was trained
 """
 
@@ -132,12 +132,14 @@ def best_epoch(epochs: list[dict]) -> int:
     return max(epochs, key=lambda epoch: (epoch["val_accuracy"], -epoch["epoch"]))["epoch"]
 
 
-def save_predictions(folder: Path, digest: np.ndarray, label: np.ndarray, probabilities: np.ndarray) -> None:
-    """predictions.npz for the M test documents: digest (M, 32), label (M,), predicted (M,), probabilities (M, C) float32."""
+def save_predictions(folder: Path, digest: np.ndarray, label: np.ndarray, probabilities: np.ndarray, sources=None) -> None:
+    """predictions.npz for the M test documents: digest (M, 32), label (M,), predicted (M,), probabilities (M, C) float32,
+    source (M,) UTF-8 from M strings relative to the corpus."""
+    told = {} if sources is None else {"source": np.array([one.encode("utf-8", "surrogatepass") for one in sources], "S")}
     with replacing(folder / "predictions.npz") as file:
         np.savez(
             file, digest=digest, label=label.astype(np.int32), predicted=probabilities.argmax(1).astype(np.int32),
-            probabilities=probabilities.astype(np.float32),
+            probabilities=probabilities.astype(np.float32), **told,
         )  # fmt: skip
 
 

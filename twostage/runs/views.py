@@ -113,13 +113,17 @@ class RunView:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
-        """digest (M, 32), label (M,), predicted (M,), probabilities (M, C) of the test documents; None if absent or damaged."""
+        """digest (M, 32), label (M,), predicted (M,), probabilities (M, C) and, in newer runs, source (M,) of the test documents;
+        None if absent or damaged."""
         try:
             with open(self.path / "predictions.npz", "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                found = {name: file[name] for name in ("digest", "label", "predicted", "probabilities")}
+                names = ("digest", "label", "predicted", "probabilities", "source")
+                found = {name: file[name] for name in names if name in file or name != "source"}
             m, c = len(found["label"]), len(self.record["label_names"])
             shapes = {"digest": (m, 32), "label": (m,), "predicted": (m,), "probabilities": (m, c)}
             if any(found[name].shape != shape for name, shape in shapes.items()) or found["digest"].dtype != np.uint8:
+                return None
+            if "source" in found and (found["source"].shape != (m,) or found["source"].dtype.kind != "S"):
                 return None
             both = np.concatenate([found["label"], found["predicted"]]).astype(np.int64)
             return found if m and both.min() >= 0 and both.max() < c else None
