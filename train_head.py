@@ -37,6 +37,9 @@ def build_parser() -> cli.Parser:
     what.add_argument(
         "--learning-curve", action="store_true", help="train the chosen head on 1, 3, 10, 30 and 100 %% of the documents too"
     )
+    what.add_argument(
+        "--suspects", action="store_true", help="rank all labels by how wrong they look, whatever split they are in"
+    )
     head = parser.add_argument_group("heads")
     head.add_argument("--head", nargs="+", choices=("1C", "3C", "3C-big"), help="shapes (default: 1C)")
     head.add_argument(
@@ -88,6 +91,7 @@ def build_parser() -> cli.Parser:
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
     check(args)
+    from twostage.api import findings
     from twostage.api import training as api
 
     given = {name: getattr(args, name) for name in SETTINGS}
@@ -112,9 +116,12 @@ def main(argv=None) -> int:
         given.pop("activation")  # a ceiling has one layer
         top = api.ceiling(cache, **given)
         print("\n" + api.below_ceiling(top, runs))
+    best = max(runs, key=lambda run: run.val_accuracy)
     if args.learning_curve:
-        best = max(runs, key=lambda run: run.val_accuracy)
         print("\n" + api.learning_curve(cache, best, device=args.device))
+    # What the vectors know about the data, kept in the best run of this call.
+    if args.suspects:
+        print("\n" + findings.suspects(cache, best, device=args.device))
     for run in [*runs, *([top] if args.ceiling else [])]:
         print(f"run: {run.path}")
     return 0

@@ -24,7 +24,8 @@ class Logistic:
         self.mean = total[0] / len(rows)
         variance = (total[1] / len(rows) - self.mean**2).clamp(min=0)
         self.variance = variance.mean().item()
-        self.s = variance.sqrt().clamp(min=max(self.variance, 1e-30) ** 0.5 * 1e-4)
+        root = max(self.variance, 1e-30) ** 0.5
+        self.s = torch.where(variance.sqrt() > 1e-3 * root, variance.sqrt(), root)  # one that never varies is left alone
 
     def _chunks(self):
         for a in range(0, len(self.rows), CHUNK):

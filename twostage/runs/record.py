@@ -11,18 +11,10 @@ import types
 from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from twostage.runs.findings import Calibration, NearDuplicates, Suspects, View
+from twostage.runs.keys import LARGEST, Count, Number, Positive, Share, key
+
 SCHEMA = 1
-LARGEST = 2**63 - 1
-# A number carries its range: Annotated[type, lowest, highest].
-Number = Annotated[float, -1e300, 1e300]
-Share = Annotated[float, 0, 1]
-Positive = Annotated[float, 0, 1e300]
-Count = Annotated[int, 0, LARGEST]
-
-
-def key(meaning: str, *, required: bool = False):
-    """A key of run.json and what it means; None or absent where it does not apply, unless it is `required`."""
-    return dataclasses.field(default=MISSING if required else None, metadata={"meaning": meaning})
 
 
 @dataclass
@@ -44,6 +36,7 @@ class TrialRecord:
     seed: Count | None = key("of its start")
     weight_decay: Positive | None = key("as above")
     batch_size: Count | None = key("as above")
+    view: Count | None = key("the number of its vectors in `views` (sweeps over several caches)")
     best_epoch: Count | None = key("as above")
     diverged_epoch: Count | None = key("as above")
 
@@ -96,7 +89,7 @@ class RunRecord:
     name: str | None = key("the folder's name")
     created: str | None = key("when it began")
     versions: dict | None = key("of Python and the libraries")
-    script: str | None = key("`train_head.py` or `finetune.py`")
+    script: str | None = key("`train_head.py`, `finetune.py` or `baseline`")
     # what was asked for
     recipe: str | None = key(
         "`1C3` … `B4`, with the scale in its name (`1C4-x100`); null for a sweep, a ceiling and settings of your own"
@@ -137,6 +130,7 @@ class RunRecord:
     steps: Count | None = key("optimizer steps up to the end of training; iterations of a ceiling")
     wall_seconds: Positive | None = key("the whole run; of a head run without the extraction, which all head runs share")
     peak_memory_bytes: Count | None = key("highest use of the GPU's memory, on a CPU that of the whole process")
+    calibration: Calibration | None = key("how far the probabilities can be trusted, as below")
     # head runs
     cache: dict | str | None = key("`path` and, as far as known, `corpus` and `model`: where each lay (head runs)")
     fingerprint: str | None = key("of the cache (head runs)")
@@ -146,9 +140,16 @@ class RunRecord:
     trials: list[TrialRecord] | None = key("all of them, as below (several seeds, sweeps)")
     diverged: list[TrialRecord] | None = key("trials without a single good epoch (several seeds, sweeps)")
     grid: dict | None = key("what a sweep was asked to span")
-    l2: Number | None = key("the strength chosen on val (ceilings)")
-    strengths: list[Strength] | None = key("all that were tried, as below (ceilings)")
+    l2: Number | None = key("the strength chosen on val (ceilings, the baseline)")
+    strengths: list[Strength] | None = key("all that were tried, as below (ceilings, the baseline)")
     learning_curve: list[CurvePart] | None = key("the chosen head on parts of train, as below")
+    views: list[View] | None = key("one a cache: layer, pooling and encoder, as below (sweeps over several caches)")
+    view: Count | None = key("the number in `views` of the vectors chosen on val (sweeps over several caches)")
+    n_trials: Count | None = key("heads that were compared on val (sweeps over several caches)")
+    suspects: Suspects | None = key("labels that look wrong, as below (`--suspects`)")
+    near_duplicates: NearDuplicates | None = key("test documents that are all but in train, as below (`--near-duplicates`)")
+    # the baseline
+    vectorizer: dict | None = key("`analyzer` (`char` or `word`), `ngrams`, `features` (the baseline)")
     # fine-tuned runs
     model: str | dict | None = key("the encoder's folder (fine-tuned runs)")
     model_path: str | None = key("the encoder's folder as older runs have it")
@@ -231,6 +232,10 @@ def _fit(value: Any, hint: Any, where: str) -> None:
         raise ValueError(told)
     elif kind is Literal:
         _need(value in parts, f"{where} is {value!r}"[:80])
+    elif kind is dict:
+        _need(isinstance(value, dict), f"{where} is not an object")
+        for one in value.values():
+            _fit(one, parts[1], where)
     elif kind is list:
         _need(isinstance(value, list), f"{where} is not a list")
         for one in value:

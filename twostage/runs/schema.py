@@ -7,9 +7,11 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from twostage.runs.findings import Calibration, NearDuplicates, Suspects, View
 from twostage.runs.record import AgainstFrozen, ClassScore, CurvePart, Epoch, RunRecord, Strength, TrialRecord, hints_of
 
 PARTS = {"epochs": Epoch, "trials": TrialRecord, "per_class": ClassScore, "learning_curve": CurvePart, "strengths": Strength,
+         "views": View, "suspects": Suspects, "near_duplicates": NearDuplicates, "calibration": Calibration,
          "against_frozen": AgainstFrozen}  # fmt: skip
 
 
@@ -34,6 +36,8 @@ def _schema(hint: Any) -> dict:
         return {"anyOf": [_schema(part) for part in parts]}
     if kind is Literal:
         return {"enum": list(parts)}
+    if kind is dict:
+        return {"type": "object", "additionalProperties": _schema(parts[1])}
     if kind is list:
         return {"type": "array", "items": _schema(parts[0])}
     names = {int: "integer", float: "number", str: "string", bool: "boolean", dict: "object", type(None): "null"}
@@ -49,7 +53,8 @@ def documented(page: str) -> str:
 
     lines = table(RunRecord)
     for name, kind in PARTS.items():
-        lines += ["", f"`{name}`" + ("" if name == "against_frozen" else ", each entry") + ":", "", *table(kind)]
+        entries = ", each entry" if "list" in str(hints_of(RunRecord)[name]) else ""
+        lines += ["", f"`{name}`{entries}:", "", *table(kind)]
     begin, end = "<!-- made by python -m twostage.runs.schema -->\n", "<!-- end -->\n"
     before, _, rest = page.partition(begin)
     return before + begin + "\n" + "\n".join(lines) + "\n\n" + end + rest.partition(end)[2]
