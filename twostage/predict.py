@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from twostage import cli
+from twostage.cli.streams import reader_is_gone
 from twostage.errors import BadInput
 from twostage.progress import Progress, say
 
@@ -70,6 +71,8 @@ def main(argv=None) -> int:
                     if empty == 1:
                         say(f"text {number} is empty: nothing is predicted, and its line stays empty to keep the order")
             sys.stdout.flush()
+            if reader_is_gone():
+                break
             done += len(chunk)
             if total:
                 progress.advance(len(chunk))

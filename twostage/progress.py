@@ -69,7 +69,13 @@ class Progress:
             from tqdm import tqdm
 
             self.bar = tqdm(
-                total=self.total, initial=self.first, unit=f" {self.unit}", desc=self.label, leave=False, dynamic_ncols=True
+                file=getattr(sys.stderr, "stream", sys.stderr),  # a bar moves the cursor
+                total=self.total,
+                initial=self.first,
+                unit=f" {self.unit}",
+                desc=self.label,
+                leave=False,
+                dynamic_ncols=True,
             )
             self.bar.start_t -= time.monotonic() - self.start
             n = self.done - self.first

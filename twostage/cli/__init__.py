@@ -2,11 +2,12 @@
 
 import argparse
 import math
-import os
 import sys
 from pathlib import Path
 
 from twostage import ranks
+from twostage.cli.signals import deafen, listen
+from twostage.cli.streams import let_go, open_streams, reader_is_gone
 from twostage.errors import BadInput
 from twostage.progress import say, spoken
 
@@ -22,17 +23,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main, argv=None, several: bool = False) -> int:
-    """Call main(argv) and give the exit status: 2 and one line for bad input, 130 for Ctrl-C, 0 when a pipe closes early.
+    """Call main(argv) and give the exit status: 2 and one line for bad input, 130, 143 or 129 for Ctrl-C, SIGTERM or SIGHUP.
 
     several: whether all processes that torchrun starts work in main; else the first works and the others leave at once. In
-    either case the first alone speaks.
+    either case the first alone speaks. Standard output that nobody reads any more is no error; one that cannot be written
+    to is, once the work is done.
     """
     prog = Path(sys.argv[0]).name if sys.argv[0] else "twostage"
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # UTF-8 whatever the locale
-    if ranks.silent():
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    output = open_streams(silent=ranks.silent())
     try:
+        listen()
         ranks.share_processors()
         with spoken():
             if not several and ranks.size() > 1:
@@ -40,18 +40,24 @@ def run(main, argv=None, several: bool = False) -> int:
                     return 0
                 say(f"{prog} works in one process: the other {ranks.size() - 1} that were started have left")
             status = main(argv) or 0
-        sys.stdout.flush()
+        output.flush()
+        if output.lost and not reader_is_gone():
+            raise BadInput(f"cannot write to standard output ({output.lost.strerror}): make room there, or redirect it")
     except BadInput as error:
-        if not ranks.silent():
-            print(f"{prog}: {' '.join(str(error).split(chr(10)))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if not ranks.silent():
-            print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        status = failed(prog, str(error))
+    except KeyboardInterrupt as error:
+        deafen()
+        status = failed(prog, "interrupted", getattr(error, "status", 130))
+    except OSError as error:
+        status = failed(prog, f"{error.filename or 'a file'}: {error.strerror or error}")
+    if output.lost:
+        let_go(output)
+    return status
+
+
+def failed(prog: str, message: str, status: int = 2) -> int:
+    if not ranks.silent():
+        print(f"{prog}: {' '.join(message.split(chr(10)))}", file=sys.stderr)
     return status
 
 
