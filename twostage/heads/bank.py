@@ -48,7 +48,8 @@ class HeadBank:
 
     On a CPU the heads are dealt to a few threads, each of which walks through the epoch by itself: no thread ever waits
     for another inside a step. Linear heads are dealt in stacks, deeper ones singly. How they are dealt depends on the
-    number of heads and on torch.get_num_threads() alone, so a machine gives the same bits each time.
+    number of heads and on torch.get_num_threads() alone, so a machine gives the same bits each time. Denormal numbers count as 0
+    there: a saturated softmax is full of them, and some processors take a hundred cycles for each.
     """
 
     def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu"):
@@ -98,12 +99,11 @@ class HeadBank:
                 tick(n)
 
         calls = [(getattr(shard, method), *args, locked_tick if tick else None, stop) for shard in self.shards]
-        if self.device.type == "cpu":
-            torch.set_num_threads(self.inner_threads)
+        if self.device.type != "cpu":
+            return [call(*rest) for call, *rest in calls]
+        torch.set_num_threads(self.inner_threads)
         try:
-            if self.workers == 1:
-                return [call(*rest) for call, *rest in calls]
-            with ThreadPoolExecutor(self.workers) as pool:
+            with ThreadPoolExecutor(self.workers, initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
                 try:
                     return [future.result() for future in [pool.submit(*call) for call in calls]]
                 finally:  # also on Ctrl-C: no thread goes on alone

@@ -8,6 +8,7 @@ from twostage.heads.linear_stack import LinearStack
 from twostage.models.head import build_head
 
 EVAL_ROWS = 2048  # documents judged at a time
+GATHER_ROWS = 512  # documents gathered at a time: fewer, longer operations, between which threads wait for Python's lock
 
 
 class Shard:
@@ -25,21 +26,23 @@ class Shard:
     @torch.no_grad()
     def train_epoch(self, vectors, labels, rows, share, batch_size: int, tick, stop) -> np.ndarray:
         """labels (n,) and share (n,), the weight of a document in its batch's mean, are in the order of rows (n,)."""
-        n, C = rows.numel(), self.classes
-        labels, minus = labels.view(1, -1), -share.view(1, -1)
+        n = rows.numel()
+        full = n - n % batch_size
+        span = batch_size * max(1, GATHER_ROWS // batch_size)
         loss = torch.zeros(len(self.trials), device=self.device)
-        stored = torch.empty(min(batch_size, n), vectors.shape[1], dtype=vectors.dtype, device=self.device)
+        stored = torch.empty(min(span, n), vectors.shape[1], dtype=vectors.dtype, device=self.device)
         single = torch.empty_like(stored, dtype=torch.float32) if vectors.dtype != torch.float32 else stored
-        for number, a in enumerate(range(0, n, batch_size)):
-            b = min(a + batch_size, n)
-            X = single[: b - a]  # (B, D) float32
+        spans = [(a, min(a + span, full), batch_size) for a in range(0, full, span)]
+        for a, b, size in spans + ([(full, n, n - full)] if full < n else []):
             torch.index_select(vectors, 0, rows[a:b], out=stored[: b - a])
             if single is not stored:
-                X.copy_(stored[: b - a])
-            minus_target = torch.zeros(C, b - a, device=self.device).scatter_(0, labels[:, a:b], minus[:, a:b])
-            self.stack.train_step(X, minus_target, share[a:b], loss, (b - a) / n)
-            if tick is not None and number % 16 == 15:
-                tick(16)
+                single[: b - a].copy_(stored[: b - a])
+            X = single[: b - a].view(-1, size, vectors.shape[1])  # (K, B, D) float32: K minibatches
+            minus_target = torch.zeros(X.shape[0], self.classes, size, device=self.device)
+            minus_target.scatter_(1, labels[a:b].view(-1, 1, size), -share[a:b].view(-1, 1, size))
+            self.stack.train_steps(X, minus_target, loss, size / n)
+            if tick is not None:
+                tick(X.shape[0])
             if stop.is_set():
                 break
         return loss.cpu().numpy()

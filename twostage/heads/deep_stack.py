@@ -35,8 +35,12 @@ class DeepStack:
         largest = max(rows * weight.shape[1] for rows, (weight, _) in zip(self.rows, self.now, strict=True))
         self.gradient = torch.empty(largest, device=device)
 
-    def train_step(self, X, minus_target, share, loss, loss_scale: float) -> None:
-        """As LinearStack.train_step."""
+    def train_steps(self, X, minus_target, loss, loss_scale: float) -> None:
+        """As LinearStack.train_steps."""
+        for x, target in zip(X.unbind(), minus_target.unbind(), strict=True):
+            self._train_step(x, target, loss, loss_scale)
+
+    def _train_step(self, X, minus_target, loss, loss_scale: float) -> None:
         self.step.add_(1)
         inputs, outputs = self._forward(X)
         logp = torch.log_softmax(outputs[-1], 0)

@@ -45,39 +45,39 @@ class LinearStack:
         keep = 1 - self.rate * torch.tensor(weight_decay, dtype=torch.float64)
         self.decay = keep.float().view(-1, 1).to(device) if any(weight_decay) else None  # (H, 1)
         self.best = self.flat.clone()
-        self.B = 0
 
     def _parts(self, flat):
         cut = self.H * self.C * self.D
         return flat[:cut].view(self.H * self.C, self.D), flat[cut:].view(self.H * self.C)
 
-    def train_step(self, X, minus_target, share, loss, loss_scale: float) -> None:
-        """One minibatch for every head.
+    def train_steps(self, X, minus_target, loss, loss_scale: float) -> None:
+        """K minibatches, one after another, for every head. Whatever can be is done for all of them in one operation.
 
-        X             (B, D)
-        minus_target  (C, B): minus the share at each document's class, 0 elsewhere
-        share         (B,): the weight of each document in the mean, together 1
-        loss          (H,): loss_scale times the batch's mean cross-entropy is added
+        X             (K, B, D)
+        minus_target  (K, C, B): minus the weight of each document in its batch's mean at its class, 0 elsewhere
+        loss          (H,): loss_scale times each batch's mean cross-entropy is added
         """
-        if X.shape[0] != self.B:
-            self.B = X.shape[0]
-            self.z, self.logp, self.d = (torch.empty(self.H, self.C, self.B, device=X.device) for _ in range(3))
-        z, z2 = self.z, self.z.view(-1, self.B)
-        torch.mm(self.weight, X.t(), out=z2)
-        z2.add_(self.bias.unsqueeze(1))
-        z.mul_(self.scale)
-        torch.log_softmax(z, 1, out=self.logp)
-        loss.addmv_(self.logp.view(self.H, -1), minus_target.reshape(-1), alpha=loss_scale)
-        self.d.copy_(minus_target)
-        # d loss / d logits = share * (softmax - onehot); the kernel's own exp is quick where torch.exp is not, far below 0
-        torch.ops.aten._log_softmax_backward_data(self.d, self.logp, 1, torch.float32, out=z)
-        torch.mm(z2, X, out=self.weight_gradient)
-        torch.sum(z2, 1, out=self.bias_gradient)
-        if self.decay is not None:
-            self.weight.view(self.H, -1).mul_(self.decay)
-            self.bias.view(self.H, -1).mul_(self.decay)
-        self.step.add_(1)
-        fused_adam(self.flat, self.gradient, self.m, self.v, self.step, lr=1.0)
+        K, C, B = minus_target.shape
+        z = torch.empty(self.H, C, B, device=X.device)
+        logp, z_rows, bias = torch.empty_like(z), z.view(-1, B), self.bias.unsqueeze(1)
+        logp_rows, targets = logp.view(self.H, -1), minus_target.view(K, -1).unbind()
+        shares = minus_target.unsqueeze(1).expand(K, self.H, C, B).contiguous().unbind()
+        steps = (self.step + torch.arange(1, K + 1, device=X.device)).unbind()
+        for x, x_t, target, share, step in zip(X.unbind(), X.mT.unbind(), targets, shares, steps, strict=True):
+            torch.mm(self.weight, x_t, out=z_rows)
+            z_rows.add_(bias)
+            z.mul_(self.scale)
+            torch.log_softmax(z, 1, out=logp)
+            loss.addmv_(logp_rows, target, alpha=loss_scale)
+            # d loss / d logits = share * (softmax - onehot)
+            torch.ops.aten._log_softmax_backward_data(share, logp, 1, torch.float32, out=z)
+            torch.mm(z_rows, x, out=self.weight_gradient)
+            torch.sum(z_rows, 1, out=self.bias_gradient)
+            if self.decay is not None:
+                self.weight.view(self.H, -1).mul_(self.decay)
+                self.bias.view(self.H, -1).mul_(self.decay)
+            fused_adam(self.flat, self.gradient, self.m, self.v, step, lr=1.0)
+        self.step = steps[-1]
 
     def logits(self, X):
         """(H, C, B) for X (B, D), of the weights as they are now."""
