@@ -10,7 +10,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import CHARACTERS, make_texts
+from tests.conftest import make_texts
+from tests.family_models import family_model, make_checkpoint
 from twostage.encoder.attention import EqualSpan, PaddedSpan
 from twostage.encoder.checkpoint import find_model
 from twostage.encoder.encoder import Encoder, load_bert, load_tokenizer, load_tokens
@@ -18,21 +19,6 @@ from twostage.encoder.family import FAMILY
 from twostage.encoder.forward import FoldedBert
 from twostage.encoder.remarks import remarks
 from twostage.errors import BadInput
-
-SHAPE = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, type_vocab_size=2)
-
-
-def family_model(kind, seed=0, vocab_size=90, **settings):
-    """A tiny random model of that architecture whose biases and norms count too."""
-    config = getattr(transformers, f"{FAMILY[kind]}Config")(
-        max_position_embeddings=64, vocab_size=vocab_size, **SHAPE, **settings
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = getattr(transformers, f"{FAMILY[kind]}Model")(config).eval().requires_grad_(False)
-        for weight in model.parameters():
-            weight += 0.05 * torch.randn_like(weight)
-    return model
 
 
 @pytest.mark.parametrize("kind", [*FAMILY, "ernie with tasks", "roberta with another pad"])
@@ -50,35 +36,6 @@ def test_one_forward_gives_the_vectors_of_each_architecture(kind, pooling):
     bert, flat = FoldedBert(model, pooling), torch.from_numpy(ids.astype(np.int32).ravel())
     torch.testing.assert_close(bert(flat, EqualSpan(5, 30)), wanted, atol=1e-5, rtol=0)
     torch.testing.assert_close(bert(flat, PaddedSpan(torch.tensor([30] * 5), 30, "cpu")), wanted, atol=1e-5, rtol=0)
-
-
-def make_checkpoint(folder, kind, tiny_bert, **settings):
-    """A folder of that architecture with a fast tokenizer: BPE for RoBERTa's, unigram for XLM-R's and CamemBERT's, else BERT's."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if kind in ("bert", "ernie"):
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(tiny_bert / name, folder / name)
-        vocabulary = len(transformers.AutoTokenizer.from_pretrained(tiny_bert))
-    else:
-        special, letters = ["<s>", "<pad>", "</s>", "<unk>"], sorted(set(CHARACTERS)) + list("abcdefghijklmnopqrstuvwxyz ▁")
-        if kind in ("roberta", "data2vec-text"):
-            letters = special + sorted(pre_tokenizers.ByteLevel.alphabet())
-            backend = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, [], unk_token="<unk>"))
-            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        else:
-            letters = special + letters
-            backend = Tokenizer(models.Unigram([(c, -float(i % 7)) for i, c in enumerate(letters)], unk_id=3))
-            backend.normalizer, backend.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
-        backend.add_special_tokens(special)
-        backend.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-        transformers.PreTrainedTokenizerFast(
-            tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-        ).save_pretrained(folder)
-        vocabulary = len(letters)
-    family_model(kind, vocab_size=vocabulary, **settings).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FAMILY if kind != "bert"])

@@ -271,8 +271,8 @@ def test_the_recipes_train_their_parts_at_their_rates(three_recipes, tiny_bert):
         assert (record["recipe"], record["lr_scale"], record["status"]) == (name, 10, "complete")
     start = build_head("1C", 32, 3, "relu", 0)[0]
     model, _, _, _ = load_classifier(runs / "B4-x10" / "model")
-    assert torch.equal(model.classifier.weight * 2.0**-12, start.weight)  # bit-identical after training and saving
-    assert torch.equal(model.classifier.bias, start.bias)
+    assert torch.equal(model.head[0].weight, start.weight)  # bit-identical after training and saving
+    assert torch.equal(model.head[0].bias, start.bias)
 
 
 def test_run_json_holds_the_promised_keys(three_recipes):
@@ -368,7 +368,7 @@ def test_a_trained_head_is_the_start_and_keeps_its_labels_by_name(tiny_bert, new
     model, _, names, _ = load_classifier(run / "model")
     start = build_head("1C", 32, 3, "relu", 9)[0]
     for row, name in enumerate(names):
-        assert torch.equal(model.classifier.weight[row] * 2.0**-12, start.weight[theirs.index(name)])
+        assert torch.equal(model.head[0].weight[row], start.weight[theirs.index(name)])
     said = capfd.readouterr().err
     record = read_json(run / "run.json")
     assert f"test accuracy {record['test_accuracy']:.4f}; the head that it started from" in said

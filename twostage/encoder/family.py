@@ -19,7 +19,8 @@ FAMILY = {  # model_type: the prefix of its classes in transformers
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "data2vec-text")  # fairseq's: the first token stands at pad + 1
 FORWARD_SETTINGS = (  # of a config, all that its forward and its training ask for, besides the SIZES
     *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps"),
-    *("pad_token_id", "bos_token_id", "eos_token_id", "use_task_id", "task_type_vocab_size"),
+    *("pad_token_id", "bos_token_id", "eos_token_id"),
+    *("use_task_id", "task_type_vocab_size"),  # ERNIE's
 )
 CONFIG_BYTES = 1 << 26  # of a JSON file, at most: a config with a million class names is smaller
 SIZES = {  # name: default of transformers.BertConfig, the least, the most
@@ -70,28 +71,28 @@ def checked_config(config: dict, path: Path) -> dict:
         highest = min(config["vocab_size"], config["max_position_embeddings"]) - 1
         if not _whole(config.setdefault("pad_token_id", 1), 0, highest):
             raise BadInput(f"{path}: pad_token_id is {_short(config['pad_token_id'])}, not 0 to {highest:,}; get it anew")
-    if config.get("use_task_id") and not _whole(config.setdefault("task_type_vocab_size", 3), 1, 1000):
+    if kind == "ernie" and config.get("use_task_id") and not _whole(config.setdefault("task_type_vocab_size", 3), 1, 1000):
         raise BadInput(f"{path}: task_type_vocab_size is {_short(config['task_type_vocab_size'])}; get the checkpoint anew")
     return config
 
 
-def read_json(path: Path, absent: str) -> dict:
+def read_json(path: Path, absent: str, way: str = "get the checkpoint anew") -> dict:
     """A JSON file that holds an object; BadInput (with `absent` where it does not exist) for anything else, however made."""
     try:
         if path.exists() and not path.is_file():
-            raise BadInput(f"{path}: not a file; get the checkpoint anew")
+            raise BadInput(f"{path}: not a file; {way}")
         refuse_pointer(path)
         if path.stat().st_size > CONFIG_BYTES:
-            raise BadInput(f"{path}: {path.stat().st_size:,} bytes, too many for settings; get the checkpoint anew")
+            raise BadInput(f"{path}: {path.stat().st_size:,} bytes, too many for settings; {way}")
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise BadInput(absent) from None
     except RecursionError:
-        raise BadInput(f"{path}: nested too deep for settings; get the checkpoint anew") from None
+        raise BadInput(f"{path}: nested too deep for settings; {way}") from None
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read as JSON ({_short(error)}); get the checkpoint anew") from None
+        raise BadInput(f"{path}: cannot be read as JSON ({_short(error)}); {way}") from None
     if not isinstance(found, dict):
-        raise BadInput(f"{path}: not a JSON object; get the checkpoint anew")
+        raise BadInput(f"{path}: not a JSON object; {way}")
     return found
 
 

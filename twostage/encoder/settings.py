@@ -7,6 +7,8 @@ from twostage.encoder.family import check_max_length
 
 FORMAT = 1  # of the vectors: a change by more than rounding makes it 2
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
+POOLINGS = ("cls", "pooler", "mean")
+TRUNCATIONS = ("head", "tail")
 NUMBERS = ("max_length", "format")  # the other fields are strings
 TEXT_LIMIT = 4096  # bytes of one setting
 SHOWN = 60  # characters of a value in a message

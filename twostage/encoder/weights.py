@@ -26,17 +26,18 @@ def check_header(files: list[Path], config: dict) -> None:
 
 
 def load_weights(files: list[Path], config: dict, pooler: bool = False) -> dict:
-    """The encoder's tensors in float32 by their plain names, copied: whoever writes over the file later doesn't reach them."""
+    """The encoder's tensors out of these files; see encoder_weights."""
+    return encoder_weights(stored_tensors(files), config, files[0].parent, pooler)
+
+
+def encoder_weights(stored: dict, config: dict, folder: Path, pooler: bool = False) -> dict:
+    """The encoder's tensors in float32 by their plain names, copied: whoever writes over a file later doesn't reach them."""
     import torch
 
-    stored = {}
-    for path in files:
-        if path.suffix != ".json":
-            stored |= _stored(path)
-    names = matched({name: tuple(tensor.shape) for name, tensor in stored.items()}, config, files[0].parent, pooler)
+    names = matched({name: tuple(tensor.shape) for name, tensor in stored.items()}, config, folder, pooler)
     for name in names.values():
         if not stored[name].is_floating_point():
-            raise BadInput(f"{files[0].parent}: {name} is {stored[name].dtype}: a quantized checkpoint; get the plain one")
+            raise BadInput(f"{folder}: {name} is {stored[name].dtype}: a quantized checkpoint; get the plain one")
     return {plain: stored[name].detach().to(torch.float32, copy=True).contiguous() for plain, name in names.items()}
 
 
@@ -84,7 +85,7 @@ def _wanted(config: dict, pooler: bool):
     yield WORDS, (config["vocab_size"], d)
     yield "embeddings.position_embeddings.weight", (config["max_position_embeddings"], d)
     yield "embeddings.token_type_embeddings.weight", (config["type_vocab_size"], d)
-    if config.get("use_task_id"):
+    if config["model_type"] == "ernie" and config.get("use_task_id"):
         yield "embeddings.task_type_embeddings.weight", (config["task_type_vocab_size"], d)
     yield from _norm("embeddings.LayerNorm", d)
     for i in range(config["num_hidden_layers"]):
@@ -119,22 +120,28 @@ def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise _unreadable(path, error) from None
 
 
-def _stored(path: Path) -> dict:
-    """All tensors of a file by name; those of a safetensors file are not read yet. Never runs code that a file brings."""
+def stored_tensors(files: list[Path]) -> dict:
+    """All tensors of these files by name; those of a safetensors file are not read yet. Never runs code that a file brings."""
     import torch
     from safetensors import safe_open
 
-    try:
-        refuse_pointer(path)
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
-    except BadInput:
-        raise
-    except Exception as error:  # unpicklers raise what they please
-        raise _unreadable(path, error) from None
+    found = {}
+    for path in files:
+        try:
+            if path.suffix == ".json":  # the index of shards
+                continue
+            refuse_pointer(path)
+            if path.suffix == ".safetensors":
+                with safe_open(path, "pt") as file:
+                    found |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            else:
+                held = torch.load(path, map_location="cpu", weights_only=True)
+                found |= {name: tensor for name, tensor in held.items() if isinstance(tensor, torch.Tensor)}
+        except BadInput:
+            raise
+        except Exception as error:  # unpicklers raise what they please
+            raise _unreadable(path, error) from None
+    return found
 
 
 def _unreadable(path: Path, reason) -> BadInput:
@@ -146,7 +153,8 @@ def native_config(config: dict, **more):
     """transformers' own config of such an encoder, with what its forward and training ask for and nothing else that stood there."""
     import transformers
 
-    kept = {name: config[name] for name in (*SIZES, *FORWARD_SETTINGS) if name in config}
+    names = (*SIZES, *FORWARD_SETTINGS) if config["model_type"] == "ernie" else (*SIZES, *FORWARD_SETTINGS[:-2])
+    kept = {name: config[name] for name in names if name in config}
     return getattr(transformers, f"{FAMILY[config['model_type']]}Config")(**kept, **more)
 
 

@@ -1,45 +1,39 @@
-"""BERT with a head on one vector a document: the model that fine-tuning trains, and its files.
+"""An encoder of BERT's family with a head on one vector a document: the model that fine-tuning trains, and its files.
 
-Saved as a transformers folder, safetensors only. One linear layer on [CLS] is stored as BertForSequenceClassification, so
-transformers' own `pipeline("text-classification")` reads it with no code of ours: its pooler, tanh(P x), is made an
-identity by P = eps * I, and the classifier is W / eps. eps is a power of two, so the weights themselves lose nothing;
-tanh costs about (eps x)^2 / 3, relatively. Three layers have no native class: `BertClassifier` below, known to transformers' Auto
-classes once this module is imported.
+Saved as a transformers folder, safetensors only. One linear layer on [CLS] or the pooler's output is stored as the architecture's own
+class (BertForSequenceClassification, ...), so transformers' `pipeline("text-classification")` reads it with no code of ours: see
+folding.py. Three layers, and the mean, have no native class: `BertClassifier` below, known to transformers' Auto classes once this
+module is imported. Whichever it is, what is loaded here is a BertClassifier.
 """
 
 import copy
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+import transformers
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    BertPreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertPreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import logging
 
-from twostage.errors import BadInput
+from twostage.encoder.checkpoint import refuse_adapter
+from twostage.encoder.family import FAMILY, FORWARD_SETTINGS, SIZES, checked_config, read_json
+from twostage.encoder.weights import build, encoder_weights, native_config, stored_tensors
+from twostage.errors import BadInput, shown
 from twostage.files import write_tensors
-from twostage.models.head import build_head, linear_layers
-
-EPS = 2.0**-12
+from twostage.models.folding import fold, native_names, unfold
+from twostage.models.head import build_head, check_settings, fill_head, linear_layers
 
 
 class ClassifierConfig(BertConfig):
-    """BertConfig plus `head` (1C, 3C, 3C-big), `activation` and `pooling` (cls, pooler, mean)."""
+    """BertConfig plus `head` (1C, 3C, 3C-big), `activation`, `pooling` (cls, pooler, mean) and the architecture of the encoder."""
 
     model_type = "twostage-bert"
     head: str = "1C"
     activation: str = "relu"
     pooling: str = "cls"
+    encoder_type: str = "bert"  # its model_type
+    use_task_id: bool = False  # ERNIE's
+    task_type_vocab_size: int = 3
 
 
 class BertClassifier(BertPreTrainedModel):
@@ -52,7 +46,9 @@ class BertClassifier(BertPreTrainedModel):
 
     def __init__(self, config: ClassifierConfig):
         super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=config.pooling == "pooler")
+        encoder = getattr(transformers, f"{FAMILY[config.encoder_type]}Model")
+        own = native_config(_settings(config), attn_implementation=config._attn_implementation)
+        self.bert = encoder(own, add_pooling_layer=config.pooling == "pooler")
         self.head = build_head(config.head, config.hidden_size, config.num_labels, config.activation)
         self.post_init()
 
@@ -82,12 +78,9 @@ AutoConfig.register("twostage-bert", ClassifierConfig)
 AutoModelForSequenceClassification.register(ClassifierConfig, BertClassifier)
 
 
-def join(
-    bert: BertModel, head_module: nn.Sequential, head: str, activation: str, label_names: list[str], pooling="cls"
-) -> BertClassifier:
+def join(bert, head_module: nn.Sequential, head: str, activation: str, label_names: list[str], pooling="cls") -> BertClassifier:
     """The two parts, shared and not copied, as one model. The encoder keeps its own config, and with it its own dropout."""
-    config = _with_labels(ClassifierConfig(**_settings(bert.config)), label_names)
-    config.head, config.activation, config.pooling = head, activation, pooling
+    config = _config(bert.config, head, activation, pooling, label_names)
     with torch.device("meta"):  # the parts built here are thrown away at once: give them no memory and no random numbers
         model = BertClassifier(config)
     model.bert, model.head = bert, head_module
@@ -95,82 +88,113 @@ def join(
 
 
 def save_classifier(
-    bert: BertModel, head_module: nn.Sequential, label_names: list[str], tokenizer, folder: Path, extra_config: dict
+    bert, head_module: nn.Sequential, label_names: list[str], tokenizer, folder: Path, extra_config: dict
 ) -> None:
-    """Write a transformers folder: config.json, model.safetensors, tokenizer files.
+    """Write a transformers folder: config.json, model.safetensors, tokenizer files; then read it back and compare.
 
     extra_config: head, activation, pooling, max_length, truncation, and whatever else is worth keeping (encoder settings);
-    it is stored under "twostage" in config.json. Tensors are stored in float32.
+    it is stored under "twostage" in config.json. Tensors are stored in float32. BadInput where what was written reads otherwise.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    pooling, head = extra_config.get("pooling", "cls"), extra_config["head"]
-    layers = linear_layers(head_module)
-    tensors = {f"bert.{name}": tensor for name, tensor in bert.state_dict().items()}
+    pooling, head, kind = extra_config.get("pooling", "cls"), extra_config["head"], _kind(bert.config)
+    layers, encoder = linear_layers(head_module), dict(bert.state_dict())
+    if pooling != "pooler":
+        encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith("pooler.")}
     if len(layers) == 1 and pooling in ("cls", "pooler"):
-        config, scale = BertConfig(**_settings(bert.config)), 1.0
-        config.architectures = ["BertForSequenceClassification"]
-        if pooling == "cls":
-            scale, hidden = EPS, bert.config.hidden_size
-            tensors["bert.pooler.dense.weight"] = EPS * torch.eye(hidden)
-            tensors["bert.pooler.dense.bias"] = torch.zeros(hidden)
-        tensors["classifier.weight"] = layers[0].weight / scale
-        tensors["classifier.bias"] = layers[0].bias
+        native = getattr(transformers, f"{FAMILY[kind]}ForSequenceClassification")
+        names, config = native_names(kind, native.base_model_prefix), native_config(_settings(bert.config))
+        config.architectures = [native.__name__]
+        tensors = {f"{native.base_model_prefix}.{name}": tensor for name, tensor in encoder.items() if "pooler." not in name}
+        tensors |= fold(layers[0], bert.pooler if pooling == "pooler" else None, names)
     else:
-        config = ClassifierConfig(**_settings(bert.config))
+        config = _config(bert.config, head, extra_config.get("activation", "relu"), pooling, label_names)
         config.architectures = ["BertClassifier"]
-        config.head, config.activation, config.pooling = head, extra_config.get("activation", "relu"), pooling
-        if pooling != "pooler":
-            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("bert.pooler.")}
+        tensors = {f"bert.{name}": tensor for name, tensor in encoder.items()}
         tensors |= {f"head.{name}": tensor for name, tensor in head_module.state_dict().items()}
     _with_labels(config, label_names)
     config.classifier_dropout = 0.0
+    config.problem_type = "single_label_classification"  # pipeline() then gives probabilities, whatever the encoder was before
     config.twostage = {"head": head, "pooling": pooling, **extra_config, "label_names": list(label_names)}
-    plain = {
-        name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
-        for name, tensor in tensors.items()
-    }
+    plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
     write_tensors(folder / "model.safetensors", plain, {"format": "pt"})
     tokenizer = copy.deepcopy(tokenizer)
     side = "left" if extra_config.get("truncation") == "tail" else "right"
     tokenizer.truncation_side = tokenizer.init_kwargs["truncation_side"] = side  # the latter is what gets written
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "right"  # positions count from the left
     if "max_length" in extra_config:
         tokenizer.model_max_length = extra_config["max_length"]
     tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
+    read_back(folder, bert, head_module)
 
 
-def load_classifier(folder: Path) -> tuple[nn.Module, object, list[str], dict]:
+def read_back(folder: Path, bert, head_module: nn.Sequential) -> None:
+    """BadInput where the model in `folder` is not these two parts, to the last bit in float32."""
+    model = load_classifier(folder)[0]
+    for mine, theirs in ((model.bert, bert), (model.head, head_module)):
+        wanted = theirs.state_dict()
+        for name, tensor in mine.state_dict().items():
+            if not torch.equal(tensor, wanted[name].detach().to("cpu", torch.float32)):
+                raise BadInput(f"{folder}: {name} reads back otherwise than it was written; check the disk, and try again")
+
+
+def load_classifier(folder: Path) -> tuple[BertClassifier, object, list[str], dict]:
     """What save_classifier wrote: (model, tokenizer, label_names, settings); model(ids, attention_mask=...).logits is (B, C).
 
-    The model is in eval mode on the CPU; settings is extra_config. BadInput where the folder holds no such model.
+    The model is in eval mode on the CPU, its weights copied off their file; settings is extra_config. BadInput where the folder
+    holds no such model.
     """
     folder = Path(folder)
-    logging.disable_progress_bar()
+    again = "train or export it again"
+    refuse_adapter(folder)
+    raw = read_json(folder / "config.json", f"{folder}: no config.json; {again}", again)
+    settings = raw.get("twostage")
     try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        settings = raw["twostage"]
-        label_names = list(settings["label_names"])
-        kind = BertClassifier if raw.get("model_type") == "twostage-bert" else BertForSequenceClassification
-        model, loaded = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        if loaded["missing_keys"] or loaded["mismatched_keys"]:
-            raise ValueError("model.safetensors lacks weights that the config asks for")
+        if not isinstance(settings, dict):
+            raise ValueError("its config.json says nothing of twostage")
+        ours = raw.get("model_type") == "twostage-bert"
+        config = checked_config({**raw, "model_type": raw.get("encoder_type", "bert") if ours else raw["model_type"]}, folder)
+        check_settings({"hidden_size": config["hidden_size"], "pooling": "cls", "activation": "relu", **settings})
+        head, pooling, names = settings["head"], settings.get("pooling", "cls"), settings["label_names"]
+        activation, kind = settings.get("activation", "relu"), config["model_type"]
+        stored = stored_tensors([folder / "model.safetensors"])
+        if ours:
+            layers = {name.removeprefix("head."): tensor for name, tensor in stored.items() if name.startswith("head.")}
+        else:
+            base = getattr(transformers, f"{FAMILY[kind]}ForSequenceClassification").base_model_prefix
+            first, second = native_names(kind, base)
+            layers = unfold(stored, pooling == "pooler", (first, second))
+            for part in ("weight", "bias"):
+                stored[f"{base}.pooler.dense.{part}"] = stored[f"{first}.{part}"]
+        module = fill_head(head, config["hidden_size"], len(names), activation, layers)
+        weights = encoder_weights(stored, config, folder, pooling == "pooler")
+        bert = build("Model", config, weights, folder, add_pooling_layer=pooling == "pooler")
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise BadInput(f"{folder} holds no usable classifier ({line}): train or export it again") from None
-    return model.eval(), tokenizer, label_names, settings
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        line = shown(" ".join(str(error).split()))[:200]
+        raise BadInput(f"{folder} holds no usable classifier ({line}): {again}") from None
+    return join(bert, module, head, activation, names, pooling).eval(), tokenizer, list(names), settings
 
 
-def _settings(config: BertConfig) -> dict:
-    """The encoder's settings without what belongs to the class that it was read from."""
-    dropped = ("architectures", "model_type", "transformers_version", "id2label", "label2id", "num_labels", "dtype")
-    return {name: value for name, value in config.to_dict().items() if name not in dropped}
+def _kind(config) -> str:
+    return getattr(config, "encoder_type", config.model_type)
 
 
-def _with_labels(config: BertConfig, label_names: list[str]) -> BertConfig:
+def _settings(config) -> dict:
+    """Of an encoder's settings those that its forward and its training ask for: no problem_type, no class that it was before."""
+    kept = {name: getattr(config, name) for name in (*SIZES, *FORWARD_SETTINGS) if hasattr(config, name)}
+    return {**kept, "model_type": _kind(config)}
+
+
+def _config(encoder, head: str, activation: str, pooling: str, label_names: list[str]) -> ClassifierConfig:
+    settings = _settings(encoder)
+    kind = settings.pop("model_type")
+    config = ClassifierConfig(**settings, head=head, activation=activation, pooling=pooling, encoder_type=kind)
+    return _with_labels(config, label_names)
+
+
+def _with_labels(config, label_names: list[str]):
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
     return config

@@ -8,7 +8,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from twostage.errors import BadInput
+from twostage.encoder.family import read_json
+from twostage.encoder.settings import POOLINGS, TRUNCATIONS
+from twostage.errors import BadInput, shown
 from twostage.files import replacing_folder, write_tensors, write_text
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "none": nn.Identity}
@@ -56,15 +58,58 @@ def save_head(folder: Path, module: nn.Sequential, config: dict) -> None:
 
 
 def load_head(folder: Path) -> tuple[nn.Sequential, dict]:
-    """The head and the config that save_head wrote. BadInput when the folder holds no head, or a damaged one."""
+    """The head and the config that save_head wrote. BadInput when the folder holds no head, a damaged one, or one that lies."""
+    way = "train it again with train_head.py"
+    config = read_json(folder / "config.json", f"{folder} holds no usable head (no config.json): {way}", way)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        module = build_head(config["head"], config["hidden_size"], len(config["label_names"]), config["activation"])
-        tensors = load_file(folder / "head.safetensors")
-        with torch.no_grad():
-            for i, layer in enumerate(linear_layers(module)):
-                layer.weight.copy_(tensors[f"layers.{i}.weight"])
-                layer.bias.copy_(tensors[f"layers.{i}.bias"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} holds no usable head ({error}): train it again with train_head.py") from None
-    return module.eval(), config
+        check_settings(config)
+        if not isinstance(config.get("encoder", {}), dict):
+            raise ValueError("encoder is no set of settings")
+        check_settings(
+            {"head": "1C", "hidden_size": 1, "activation": "none", "label_names": ["a"], **config.get("encoder", {})}
+        )
+        layers = load_file(folder / "head.safetensors")
+        layers = {f"{2 * int(name.split('.')[1])}.{name.split('.')[2]}": tensor for name, tensor in layers.items()}
+        module = fill_head(config["head"], config["hidden_size"], len(config["label_names"]), config["activation"], layers)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"{folder} holds no usable head ({shown(error)[:200]}): {way}") from None
+    return module, config
+
+
+def fill_head(head: str, hidden: int, classes: int, activation: str, tensors: dict) -> nn.Sequential:
+    """A head with these tensors, copied, by its modules' names ("0.weight", ...). ValueError for missing, odd or endless ones."""
+    sizes = layer_sizes(head, hidden, classes)
+    wanted = {}
+    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        wanted |= {f"{2 * i}.weight": (n_out, n_in), f"{2 * i}.bias": (n_out,)}
+    for name, shape in wanted.items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            has = f"{tuple(tensors[name].shape)}, not {shape}" if name in tensors else "missing"
+            raise ValueError(f"layer {name} is {has}")
+        if not torch.isfinite(tensors[name]).all():
+            raise ValueError(f"layer {name} holds values that are not finite")
+    module = build_head(head, hidden, classes, activation)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            tensor.copy_(tensors[name])
+    return module.eval()
+
+
+def check_settings(config: dict) -> None:
+    """ValueError, in words, for settings of a head, or of the encoder below it, that training cannot have written."""
+    choices = {
+        "head": HEADS, "activation": tuple(ACTIVATIONS), "pooling": POOLINGS, "truncation": TRUNCATIONS,
+        "compute_dtype": ("float32", "bfloat16", "float16"),
+    }  # fmt: skip
+    for name, allowed in choices.items():
+        if (name in config or name in ("head", "activation")) and config.get(name) not in allowed:
+            raise ValueError(f"{name} is {shown(repr(config.get(name)))[:60]}, not {', '.join(allowed[:-1])} or {allowed[-1]}")
+    for name, most in (("hidden_size", 1 << 16), ("max_length", 1 << 20)):
+        value = config.get(name, 0 if name == "hidden_size" else 3)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ValueError(f"{name} is {shown(repr(value))[:60]}, not 1 to {most:,}")
+    names = config.get("label_names")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("label_names is no list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("label_names names a class twice")

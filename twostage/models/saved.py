@@ -55,20 +55,14 @@ def load_folder(folder: Path, *, device: str = "auto", dtype: str = "auto") -> T
     from twostage.encoder.forward import FoldedBert
     from twostage.encoder.lanes import Lanes
     from twostage.encoder.tokenizer import Tokens
-    from twostage.models.classifier import EPS, load_classifier
+    from twostage.models.classifier import load_classifier
 
     classifier, tokenizer, label_names, settings = load_classifier(folder)
     pooling, trained = settings.get("pooling", "cls"), settings.get("encoder", settings)
-    head = getattr(classifier, "head", None)
-    if head is None:  # BertForSequenceClassification: W / eps behind a pooler that is eps * I
-        head = classifier.classifier
-        if pooling == "cls":
-            with torch.no_grad():
-                head.weight.mul_(EPS)
     device = resolve_device(device)
     folded = FoldedBert(classifier.bert, pooling, device, getattr(torch, pick_dtype(dtype, device, trained)))
     tokens = Tokens(tokenizer, settings["max_length"], settings.get("truncation", "head"))
-    return Trained(tokens, Lanes(folded), head.requires_grad_(False), label_names, settings)
+    return Trained(tokens, Lanes(folded), classifier.head.requires_grad_(False), label_names, settings)
 
 
 def load_head_run(path: Path, model: str | None, device: str, dtype: str) -> Trained:
