@@ -6,6 +6,7 @@ from pathlib import Path
 from twostage.errors import BadInput
 from twostage.files import sweep, write_text
 from twostage.report.documents import documents_of
+from twostage.report.knowledge import knowledge_of
 from twostage.report.mistakes import findings_of
 from twostage.report.page import render
 from twostage.runs.groups import group_runs
@@ -48,6 +49,7 @@ def html(runs: list[RunView], damaged: list[tuple[str, str]], runs_dir: Path) ->
     for group in groups:
         documents, why_not = documents_of(group, runs_dir)
         found = findings_of(group, documents, why_not, runs_dir)
-        pages.append({"group": group, "found": found, "extraction": documents and documents.extraction})
+        known, cost = knowledge_of(group, documents), documents and documents.extraction
+        pages.append({"group": group, "found": found, "known": known, "extraction": cost})
     newest = sorted(runs, key=lambda r: r.order, reverse=True)
     return render(summary=f"Runs: {said}." if said else "No run yet.", pages=pages, runs=newest, damaged=damaged)

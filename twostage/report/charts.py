@@ -25,11 +25,6 @@ class Series:
     hollow: bool = False
     band: list[tuple[float, float, float]] = field(default_factory=list)
 
-    @property
-    def at_edge(self) -> bool:
-        """Whether its highest point is the first or the last."""
-        return max(self.points, key=lambda p: p[1])[0] in (self.points[0][0], self.points[-1][0])
-
 
 @dataclass
 class Spot:
@@ -82,16 +77,17 @@ STEPS = (0, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 class Frame:
     """The axes of a chart and the mapping from data to pixels. Values of y are accuracies, 0 to 1.
 
-    They are spaced by the logarithm of the error: 0.95 and 0.98 deserve to be told apart as well as 0.5 and 0.8.
+    They are spaced by the logarithm of the error: 0.95 and 0.98 deserve to be told apart as well as 0.5 and 0.8. With
+    `even`, ticks of y, they are spaced evenly between the first and the last of these.
     """
 
-    def __init__(self, size, xs, ys, right, *, log_x=False, x_ticks=None, x_text="{:g}".format, top=16):
+    def __init__(self, size, xs, ys, right, *, log_x=False, x_ticks=None, x_text="{:g}".format, top=16, even=()):
         self.width, self.height = size
-        self.log_x, self.x_text = log_x, x_text
+        self.log_x, self.x_text, self.even = log_x, x_text, even
         low, high = min(ys), max(ys)
         first = min(max(i for i, s in enumerate(STEPS) if s <= max(low, 0)), len(STEPS) - 2)
         last = min((i for i, s in enumerate(STEPS) if s >= high), default=len(STEPS) - 1)
-        self.y_ticks = list(STEPS[first : max(last, first + 1) + 1])
+        self.y_ticks = list(even) or list(STEPS[first : max(last, first + 1) + 1])
         self.y0, self.y1 = self.y_ticks[0], self.y_ticks[-1]
         digits = max(2, *(len(f"{t:g}".partition(".")[2]) for t in self.y_ticks))
         self.y_text = [f"{t:.{digits}f}" for t in self.y_ticks]
@@ -111,7 +107,8 @@ class Frame:
         return self.left + (v - a) / (b - a) * (self.width - self.left - self.right)
 
     def y(self, value: float) -> float:
-        a, b, v = (-math.log(1 - n) for n in (self.y0, self.y1, min(max(value, self.y0), self.y1)))
+        places = (self.y0, self.y1, min(max(value, self.y0), self.y1))
+        a, b, v = places if self.even else (-math.log(1 - n) for n in places)
         return self.bottom - (v - a) / (b - a) * (self.bottom - self.top)
 
     def axes(self, x_label: str, y_label: str) -> list[str]:
@@ -156,17 +153,33 @@ def kind(s: Series | Spot) -> str:
     return "accent" if s.accent else "ink"
 
 
-def line_chart(title, series, x_label, y_label, size, *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=(), level=None):
+def line_chart(
+    title,
+    series,
+    x_label,
+    y_label,
+    size,
+    *,
+    log_x=False,
+    x_ticks=None,
+    x_text="{:g}".format,
+    marks=(),
+    level=None,
+    even=(),
+    diagonal=False,
+):
     """Lines with a label at their end. `marks` are (x, text): upright dashed lines, for instance the published rates.
 
-    `level` is (y, text): a level dashed line.
+    `level` is (y, text): a level dashed line. `even`: ticks of y, spaced evenly. `diagonal`: a dashed line from (0, 0) to (1, 1).
     """
-    xs = [x for s in series for x, _ in s.points] + [x for x, _ in marks]
+    xs = [x for s in series for x, _ in s.points] + [x for x, _ in marks] + [0, 1] * diagonal
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *two in s.band for y in two]
     ys += [level[0]] if level else []
     right = 16 + max(text_width(s.label) * (1.1 if s.accent else 1) for s in series)
-    frame = Frame(size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16)
+    frame = Frame(size, xs, ys, right, log_x=log_x, x_ticks=x_ticks, x_text=x_text, top=30 if marks else 16, even=even)
     parts = frame.axes(x_label, y_label)
+    if diagonal:
+        parts.append(f'<path class="mark" d="M{frame.x(0):.1f} {frame.y(0):.1f}L{frame.x(1):.1f} {frame.y(1):.1f}"/>')
     for x, text in marks:
         parts.append(f'<path class="mark" d="M{frame.x(x):.1f} {frame.top - 16}V{frame.bottom}"/>')
         parts.append(f'<text class="tick" x="{frame.x(x) + 4:.1f}" y="{frame.top - 6}">{escape(text)}</text>')

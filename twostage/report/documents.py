@@ -143,6 +143,13 @@ def corpus_of(run: RunView, facts: dict | None = None) -> tuple[str | None, str]
     return corpus, next(one for one in encodings if isinstance(one, str))
 
 
+def texts_at(corpus: str, encoding: str, sources: list[str], digests: list[str]) -> list[str | None]:
+    """Read texts from the corpus again, by source and digest (hexadecimal); None where one changed, moved or is gone."""
+    from twostage.corpus.reader import texts_of
+
+    return texts_of(corpus, sources, [np.frombuffer(bytes.fromhex(one), np.uint8) for one in digests], encoding)
+
+
 def _cache_path(run: RunView) -> str | None:
     told = run.record.get("cache")
     path = told.get("path") if isinstance(told, dict) else told

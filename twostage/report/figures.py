@@ -1,7 +1,10 @@
 """The report's charts: which runs they show, and how those are drawn."""
 
+from math import ceil
+
 from twostage.recipes import RECIPES
 from twostage.report.charts import Series, Spot, line_chart, spot_chart
+from twostage.report.knowledge import Calibration
 from twostage.report.words import rate
 from twostage.runs.groups import Group, best
 from twostage.runs.views import RunView
@@ -33,7 +36,8 @@ def rate_series(group: Group) -> list[Series]:
         k for k in ("head", "batch_size", "weight_decay", "class_weight") if len({str(t.get(k)) for t in sweep.trials}) > 1
     ]
     found: dict[str, dict[float, list[float]]] = {}
-    for trial in sweep.trials:
+    trials = [t for t in sweep.trials if t.get("view") == sweep.record.get("view")]  # of several views the chosen one
+    for trial in trials:
         value = next(e["val_accuracy"] for e in trial["epochs"] if e["epoch"] == trial["best_epoch"])
         label = ", ".join(_said(k, trial.get(k)) for k in names or ["head"])
         found.setdefault(label, {}).setdefault(trial["head_lr"], []).append(value)
@@ -85,6 +89,34 @@ def cost_chart(size: tuple[int, int], group: Group) -> str:
     return spot_chart(
         "Test accuracy over seconds", spots, "time, logarithmic", "test accuracy", size, x_ticks=TIMES, x_text=_time
     )
+
+
+def reliability_chart(size: tuple[int, int], known: Calibration) -> str:
+    """Accuracy over confidence; a point below the diagonal is a head too sure of itself."""
+    series = [
+        Series("as trained", [(c, a) for c, a, *_ in known.before], style=1, hollow=True),
+        Series(
+            "calibrated", [(c, a) for c, a, *_ in known.after], accent=True,
+            band=[(c, low, high) for c, _, low, high, _ in known.after],
+        ),
+    ]  # fmt: skip
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    return line_chart(
+        "Accuracy over confidence", series, "confidence", "test accuracy", size, x_ticks=ticks, even=ticks, diagonal=True
+    )
+
+
+def coverage_chart(size: tuple[int, int], known: Calibration) -> str:
+    """Accuracy of the documents that are kept, over their share."""
+    series = [Series(known.run.name, [(share, accuracy) for share, _, accuracy in known.coverage], accent=True)]
+    low = min(accuracy for *_, accuracy in known.coverage)
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if 1 - low <= 5 * step)
+    even = [1 - i * step for i in reversed(range(ceil((1 - low) / step - 1e-9) + 1))]
+    return line_chart(
+        "Accuracy over the share of documents kept", series, "test documents kept, the surest", "accuracy of those kept", size,
+        x_ticks=[0.05, 0.2, 0.4, 0.6, 0.8, 1], x_text="{:.0%}".format,
+        even=even if len(even) > 1 else [1 - step, 1],
+    )  # fmt: skip
 
 
 def _time(n: float) -> str:

@@ -1,6 +1,7 @@
 """The report's tables as Markdown, for a paper or a README."""
 
 from twostage.recipes import RECIPES
+from twostage.report.knowledge import knowledge_of
 from twostage.report.verdict import verdict
 from twostage.report.words import acc, count, interval, memory, padded, per_minute, rates, seconds, signed, width
 from twostage.runs.comparison import compare
@@ -20,7 +21,10 @@ def markdown(groups: list[Group]) -> str:
 def _group(group: Group) -> list[str]:
     record = group.best.record
     sizes = ", ".join(f"{record[k]:,} {k[2:]}" for k in ("n_train", "n_val", "n_test") if record.get(k) is not None)
-    parts = [" ".join(verdict(group, None)), f"{len(group.label_names)} classes; documents: {sizes}."]
+    parts = [
+        " ".join(verdict(group, None, knowledge_of(group, None).views)),
+        f"{len(group.label_names)} classes; documents: {sizes}.",
+    ]
     if group.columns:
         parts += ["Accuracy on the whole val split by epoch; in bold the epoch that was chosen.", _by_epoch(group)]
         parts += [PUBLISHED_NOTE] if has_published(group) else []

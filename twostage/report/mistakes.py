@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.report.documents import KnownDocuments, corpus_of
+from twostage.report.documents import KnownDocuments, corpus_of, texts_at
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
@@ -93,10 +93,8 @@ def _read_texts(found: MistakeFindings, run: RunView, wrong: np.ndarray, documen
     if corpus is None or not os.path.exists(corpus):
         found.notes.append(f"The corpus ({corpus or 'its path is not known'}) is not there now: texts cannot be shown.")
         return
-    from twostage.corpus.reader import texts_of
-
-    digests = [np.frombuffer(bytes.fromhex(mistake.digest), np.uint8) for mistake in known]
-    for mistake, text in zip(known, texts_of(corpus, [mistake.source for mistake in known], digests, encoding), strict=True):
+    texts = texts_at(corpus, encoding, [mistake.source for mistake in known], [mistake.digest for mistake in known])
+    for mistake, text in zip(known, texts, strict=True):
         mistake.text = text
     gone = sum(mistake.text is None for mistake in known)
     if gone:

@@ -9,19 +9,10 @@ from markupsafe import Markup, escape
 
 from twostage.recipes import RECIPES
 from twostage.report import figures, sections, verdict, words
+from twostage.runs import groups
 from twostage.runs.comparison import compare
-from twostage.runs.groups import has_published, has_published_memory
 
-KNOWN = {
-    "RECIPES": RECIPES, "MOST_CLASSES": 40, "compare": compare, "has_published": has_published,
-    "has_published_memory": has_published_memory,
-    **{f.__name__: f for f in (
-        figures.cost_chart, figures.epoch_chart, figures.epoch_runs, figures.label_chart, figures.rate_chart, figures.rate_series,
-        sections.f1_by_class, sections.facts, sections.last_epoch, sections.recipe_columns,
-        words.acc, words.count, words.group_title, words.interval, words.memory, words.p_value, words.per_minute, words.points,
-        words.rate, words.rates, words.seconds, words.shortened, words.signed, words.when, verdict.verdict,
-    )},
-}  # fmt: skip
+MOST_CLASSES = 40  # in a confusion matrix that can still be read
 
 
 def render(**given) -> str:
@@ -35,7 +26,11 @@ def _templates() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=visible, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
-    templates.globals.update(KNOWN)
+    for module in (figures, sections, verdict, words, groups):
+        templates.globals.update(
+            {name: f for name, f in vars(module).items() if getattr(f, "__module__", "") == module.__name__}
+        )
+    templates.globals.update(compare=compare, RECIPES=RECIPES, MOST_CLASSES=MOST_CLASSES)
     templates.filters["whole"] = whole
     return templates
 

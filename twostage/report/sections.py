@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 from twostage.recipes import RECIPES, Recipe
-from twostage.report.words import rates
+from twostage.report.charts import Series
+from twostage.report.documents import VectorCost
+from twostage.report.knowledge import Calibration
+from twostage.report.words import rate, rates
 from twostage.runs.groups import Group, has_published
+from twostage.runs.hints import open_edge, plateau
 from twostage.runs.views import RunView
 
 
@@ -69,3 +73,56 @@ def facts(group: Group) -> list[str]:
 
 def f1_by_class(run: RunView | None) -> dict[str, float]:
     return {row["label"]: row["f1"] for row in run.record["per_class"]} if run else {}
+
+
+def sweep_hints(group: Group, series: list[Series]) -> list[str]:
+    """What the newest sweep says about itself: go on beyond an edge, any rate of a plateau, more epochs, other poolings."""
+    run, said = group.sweep, []
+    n_val = run.record.get("n_val") or 1
+    for one in series:
+        low, high = plateau(one.points, n_val)
+        if open_edge(one.points, n_val):
+            said.append(f"{one.label} is best at the edge of its range: sweep further before trusting it.")
+        elif sum(low <= lr <= high for lr, _ in one.points) > 2:
+            said.append(f"{one.label}: from {rate(low)} to {rate(high)} all rates do equally well, within chance.")
+    last = run.epochs[-1]["epoch"]
+    if run.record["best_epoch"] == last:
+        said.append(f"The best epoch is the last of {last}: train longer, with --epochs {2 * last}.")
+    encoders = [r.record["encoder"] for r in group.complete if r.frozen and isinstance(r.record.get("encoder"), dict)]
+    tried = {(str(e.get("pooling")), str(e.get("layer", -1))) for e in encoders}
+    if len(tried) == 1 and not group.newest_with("views"):
+        said.append(
+            "Only one pooling of one layer was tried: extract.py with --pooling cls mean --layer -1 -4 makes four caches in "
+            "one pass, and train_head.py sweeps them together."
+        )
+    return said
+
+
+def coverage_rows(known: Calibration) -> list[tuple[float, float, float]]:
+    """A few of the shares, the largest first."""
+    return [row for row in reversed(known.coverage) if round(100 * row[0]) in (100, 95, 90, 80, 70, 50)]
+
+
+def extra_seconds(cost: VectorCost | None) -> float:
+    """What heads took besides their own time, where that is known."""
+    return cost.seconds if cost and cost.whole else 0.0
+
+
+def vectorizer_words(run: RunView) -> str:
+    """characters, one or two at a time (12,345 features)."""
+    told = run.record.get("vectorizer")
+    if not isinstance(told, dict):
+        return "words"
+    what = "characters" if told.get("analyzer") == "char" else "words"
+    spans = {"[1, 1]": ", one at a time", "[1, 2]": ", one or two at a time"}.get(str(told.get("ngrams")), "")
+    features = f" ({told['features']:,} features)" if isinstance(told.get("features"), int) else ""
+    return what + spans + features
+
+
+def layer_words(layer: int) -> str:
+    return f"−{-layer}" + (" (last)" if layer == -1 else "") if layer < 0 else str(layer)
+
+
+def view_words(view: tuple[tuple[str, int], str]) -> str:
+    (_, layer), pooling = view
+    return f"{pooling} of layer {layer_words(layer)}"

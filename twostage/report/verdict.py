@@ -5,13 +5,15 @@ Every run named here is the best of its kind on val, as runs/groups chooses; the
 
 from twostage.recipes import RECIPES
 from twostage.report.documents import VectorCost
+from twostage.report.knowledge import ViewMap
+from twostage.report.sections import extra_seconds, view_words
 from twostage.report.words import acc, chance, head_words, interval, points, rate, seconds
 from twostage.runs.comparison import compare
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
 
-def verdict(group: Group, extraction: VectorCost | None) -> list[str]:
+def verdict(group: Group, extraction: VectorCost | None, views: ViewMap | None) -> list[str]:
     """The headline; then, in smaller words, what to know of it."""
     frozen, tuned = group.frozen, group.tuned
     if frozen is None and tuned is None:
@@ -21,7 +23,8 @@ def verdict(group: Group, extraction: VectorCost | None) -> list[str]:
         more = ["No head has been trained on frozen vectors for this test set yet, so nothing says what fine-tuning bought."]
         return [" ".join([first, *_yardstick(group, extraction)]), *more]
     at = "at its optimum" if frozen.is_ceiling else f"at {rate(frozen.record['head_lr'])}"
-    first = f"A frozen BERT with a {head_words(frozen)} {at} reaches {_reached(frozen)}"
+    which = f" ({view_words(views.chosen)})" if views and views.run is frozen else ""
+    first = f"A frozen BERT{which} with a {head_words(frozen)} {at} reaches {_reached(frozen)}"
     more = [f"{len(frozen.trials)} heads were trained in that time."] if frozen.swept else []
     more += [extraction.said] if extraction else []
     if tuned:
@@ -44,9 +47,8 @@ def _yardstick(group: Group, extraction: VectorCost | None) -> list[str]:
     plain, bert = group.baseline, group.bert
     if plain is None:
         return []
-    found = compare(plain, bert)
-    extra = found.extra + (extraction.seconds if extraction and extraction.whole and bert.frozen else 0)
-    time = f"{seconds(extra)} more" if extra > 0 else "no more time"
+    found = compare(plain, bert, extra_seconds(extraction) if bert.frozen else 0)
+    time = f"{seconds(found.extra)} more" if found.extra > 0 else "no more time"
     reached = f"TF-IDF without BERT reaches {_reached(plain)}"
     if found.gain <= 0:
         short = "the same" if found.gain == 0 else f"{points(found.gain)} points less"

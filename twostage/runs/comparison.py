@@ -25,9 +25,9 @@ class Comparison:
         return 100 * self.gain / (self.extra / 60) if self.extra > 0 else None
 
 
-def compare(first: RunView, second: RunView) -> Comparison:
-    """Two finished runs on the same test documents."""
-    return Comparison(second.accuracy - first.accuracy, second.seconds - first.seconds, paired_p(first, second))
+def compare(first: RunView, second: RunView, besides: float = 0.0) -> Comparison:
+    """Two finished runs on the same test documents. `besides`: seconds that the second took and that its run does not count."""
+    return Comparison(second.accuracy - first.accuracy, second.seconds + besides - first.seconds, paired_p(first, second))
 
 
 def paired_p(a: RunView, b: RunView) -> float | None:
