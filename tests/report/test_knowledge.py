@@ -50,7 +50,15 @@ def calibration():
 def views(poolings=("cls", "mean"), layers=(-1, -4)):
     every = [(layer, pooling) for layer in layers for pooling in poolings]
     return [
-        {"model": "bert", "layer": layer, "pooling": pooling, "val_accuracy": 0.5 + 0.1 * i, "head": "1C", "head_lr": 1e-2}
+        {
+            "model": "bert",
+            "layer": layer,
+            "pooling": pooling,
+            "val_accuracy": 0.5 + 0.1 * i,
+            "deviation": 0.0,
+            "head": "1C",
+            "head_lr": 1e-2,
+        }
         for i, (layer, pooling) in enumerate(every)
     ]
 

@@ -4,7 +4,7 @@ from math import ceil
 
 from twostage.recipes import RECIPES
 from twostage.report.charts import Series, Spot, line_chart, spot_chart
-from twostage.report.knowledge import Calibration
+from twostage.report.knowledge import CalibrationShown
 from twostage.report.words import rate
 from twostage.runs.groups import Group, best
 from twostage.runs.views import RunView
@@ -91,7 +91,7 @@ def cost_chart(size: tuple[int, int], group: Group) -> str:
     )
 
 
-def reliability_chart(size: tuple[int, int], known: Calibration) -> str:
+def reliability_chart(size: tuple[int, int], known: CalibrationShown) -> str:
     """Accuracy over confidence; a point below the diagonal is a head too sure of itself."""
     series = [
         Series("as trained", [(c, a) for c, a, *_ in known.before], style=1, hollow=True),
@@ -106,7 +106,7 @@ def reliability_chart(size: tuple[int, int], known: Calibration) -> str:
     )
 
 
-def coverage_chart(size: tuple[int, int], known: Calibration) -> str:
+def coverage_chart(size: tuple[int, int], known: CalibrationShown) -> str:
     """Accuracy of the documents that are kept, over their share."""
     series = [Series(known.run.name, [(share, accuracy) for share, _, accuracy in known.coverage], accent=True)]
     low = min(accuracy for *_, accuracy in known.coverage)

@@ -27,7 +27,7 @@ class Suspect:
 
 
 @dataclass
-class Suspects:
+class SuspectsShown:
     run: RunView
     folds: int
     accuracy: float
@@ -56,7 +56,7 @@ class NearPair:
 
 
 @dataclass
-class NearDuplicates:
+class NearShown:
     run: RunView
     compared: bool
     kinds: list[tuple[str, int]]
@@ -69,7 +69,7 @@ class NearDuplicates:
 
 
 @dataclass
-class Calibration:
+class CalibrationShown:
     """before, after: (confidence, accuracy, low, high, documents) of each bin that holds any; the interval is Wilson's.
     figures: (name, before, after). coverage: (share of the test documents kept, from which probability, accuracy)."""
 
@@ -103,9 +103,9 @@ class ViewMap:
 class Knowledge:
     """All of it; None where no run of the group holds it. notes: what could not be read, and why."""
 
-    suspects: Suspects | None = None
-    near: NearDuplicates | None = None
-    calibration: Calibration | None = None
+    suspects: SuspectsShown | None = None
+    near: NearShown | None = None
+    calibration: CalibrationShown | None = None
     views: ViewMap | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ def knowledge_of(group: Group, documents: KnownDocuments | None) -> Knowledge:
     return found
 
 
-def _suspects(run: RunView, told: dict, names: list[str]) -> Suspects:
+def _suspects(run: RunView, told: dict, names: list[str]) -> SuspectsShown:
     first = [
         Suspect(
             names[one["label"]], names[one["suggested"]], float(one["probability"]), float(one["suggested_probability"]),
@@ -136,13 +136,13 @@ def _suspects(run: RunView, told: dict, names: list[str]) -> Suspects:
         for one in told["first"][:SHOWN]
     ]  # fmt: skip
     below = {split: int(told["n_below"][split]) for split in ("train", "val", "test")}
-    return Suspects(
+    return SuspectsShown(
         run, int(told["folds"]), float(told["accuracy"]), int(told["n"]), float(told["below"]), below,
         float(told["test_accuracy_if_wrong"]), _interval(told["test_accuracy_if_wrong_ci95"]), first,
     )  # fmt: skip
 
 
-def _near(run: RunView, told: dict, names: list[str]) -> NearDuplicates:
+def _near(run: RunView, told: dict, names: list[str]) -> NearShown:
     first = [
         NearPair(
             str(one["kind"]), names[one["label"]], names[one["train_label"]], str(one["source"]), str(one["train_source"]),
@@ -154,14 +154,14 @@ def _near(run: RunView, told: dict, names: list[str]) -> NearDuplicates:
     kinds = {"the same text": "n_same_text", "another text, the same vector": "n_same_vector"}
     kinds["nearly the same text" if compared else "nearly the same vector"] = "n_near"
     without = told["test_accuracy_without"]
-    return NearDuplicates(
+    return NearShown(
         run, compared, [(name, int(told[key])) for name, key in kinds.items()], int(told["n_rejected"]),
         int(told["n_other_label"]), None if without is None else float(without),
         (0.0, 1.0) if without is None else _interval(told["test_accuracy_without_ci95"]), int(told["n_test_without"]), first,
     )  # fmt: skip
 
 
-def _calibration(run: RunView, told: dict, names: list[str]) -> Calibration:
+def _calibration(run: RunView, told: dict, names: list[str]) -> CalibrationShown:
     def bins(which: str) -> list[tuple[float, float, float, float, int]]:
         held = [one for one in told["bins"][which] if one["n"]]
         intervals = [wilson(float(one["accuracy"]) * int(one["n"]), int(one["n"])) for one in held]
@@ -171,7 +171,7 @@ def _calibration(run: RunView, told: dict, names: list[str]) -> Calibration:
         ]
 
     names_of = {"calibration error (ECE), test": "ece", "Brier score, test": "brier", "log loss, val": "val_nll"}
-    return Calibration(
+    return CalibrationShown(
         run, float(told["temperature"]), int(told["n_val"]),
         [(said, float(told[key][0]), float(told[key][1])) for said, key in names_of.items()], bins("before"), bins("after"),
         sorted((float(one["share"]), float(one["probability"]), float(one["accuracy"])) for one in told["coverage"]),
@@ -179,7 +179,7 @@ def _calibration(run: RunView, told: dict, names: list[str]) -> Calibration:
 
 
 def _views(run: RunView, told: list, names: list[str]) -> ViewMap | None:
-    keys = [((str(view["model"]), int(view["layer"])), str(view["pooling"])) for view in told]
+    keys = [((str(view.get("model") or "BERT"), int(view["layer"])), str(view["pooling"])) for view in told]
     if len(keys) < 2:
         return None
     models = list(dict.fromkeys(row[0] for row, _ in keys))
@@ -200,13 +200,13 @@ def _interval(told) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _read_texts(part: Suspects | NearDuplicates, documents: KnownDocuments | None) -> None:
+def _read_texts(part: SuspectsShown | NearShown, documents: KnownDocuments | None) -> None:
     """Fill in the texts as far as the corpus still holds them."""
     corpus, encoding = corpus_of(part.run) if documents is None else (documents.corpus, documents.encoding)
     if corpus is None or not os.path.exists(corpus):
         return
     wanted = [(one, "text", one.source, one.digest) for one in part.first]
-    if isinstance(part, NearDuplicates):
+    if isinstance(part, NearShown):
         wanted += [(pair, "train_text", pair.train_source, pair.train_digest) for pair in part.first]
     texts = texts_at(corpus, encoding, [source for *_, source, _ in wanted], [digest for *_, digest in wanted])
     for (one, name, *_), text in zip(wanted, texts, strict=True):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from twostage.recipes import RECIPES, Recipe
 from twostage.report.charts import Series
 from twostage.report.documents import VectorCost
-from twostage.report.knowledge import Calibration
+from twostage.report.knowledge import CalibrationShown
 from twostage.report.words import rate, rates
 from twostage.runs.groups import Group, has_published
 from twostage.runs.hints import open_edge, plateau
@@ -98,7 +98,7 @@ def sweep_hints(group: Group, series: list[Series]) -> list[str]:
     return said
 
 
-def coverage_rows(known: Calibration) -> list[tuple[float, float, float]]:
+def coverage_rows(known: CalibrationShown) -> list[tuple[float, float, float]]:
     """A few of the shares, the largest first."""
     return [row for row in reversed(known.coverage) if round(100 * row[0]) in (100, 95, 90, 80, 70, 50)]
 
