@@ -13,6 +13,15 @@ def test_an_existing_name_gets_a_number_and_nothing_is_overwritten(tmp_path):
     assert names == ["1C3", "1C3-2", "1C3-3"]
 
 
+def test_an_empty_folder_left_by_a_kill_gives_way_and_litter_is_swept(tmp_path):
+    (tmp_path / "1C3").mkdir()
+    for name in (".1C3.999999999.partial", ".report.999999999.partial"):
+        (tmp_path / name).mkdir()
+    run = runs.create_run(tmp_path, "1C3", {})
+    assert run.path.name == "1C3"
+    assert [path.name for path in tmp_path.iterdir()] == ["1C3"]
+
+
 def test_a_run_that_ends_in_an_error_says_so(tmp_path):
     with pytest.raises(RuntimeError), runs.create_run(tmp_path, "1C3", {}):
         raise RuntimeError("out of luck")

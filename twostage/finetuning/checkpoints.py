@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 from twostage.errors import BadInput
-from twostage.files import sync, write_text
+from twostage.files import discard, sync, write_text
 from twostage.progress import say
 
 MARKER = "complete.json"
@@ -77,10 +77,10 @@ def prune(checkpoints: Path, keep: Path | None, best: Path | None) -> None:
         if entry in (keep, best):
             continue
         if entry.name.startswith("checkpoint-"):
-            (entry / MARKER).unlink(missing_ok=True)  # first of all: what is half removed must not look whole
-            shutil.rmtree(entry, ignore_errors=True)
+            discard(entry / MARKER)  # first of all: what is half removed must not look whole
+            discard(entry)
         elif entry.name.startswith("best-"):
-            entry.unlink(missing_ok=True)
+            discard(entry)
 
 
 def bytes_needed(model) -> int:

@@ -1,13 +1,14 @@
 """The run folders of fine-tuning: what is to be trained, which run is gone on with, and what a finished one leaves."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from twostage.encoder.settings import differences
 from twostage.errors import BadInput
-from twostage.files import sweep, take_lock
+from twostage.files import disk_trouble, release_lock, sweep, take_lock
 from twostage.recipes import Recipe, find_recipe, scaled
-from twostage.runs.folder import Run, create_run, read_run
+from twostage.runs.folder import Run, create_run, read_run, reserve_room, write_record
 
 SCRIPT = "finetune.py"
 OWN_EPOCHS = 4
@@ -88,48 +89,69 @@ def _own_name(recipe: Recipe, start: str) -> str:
     return f"{recipe.head}{head}{encoder}{start}"
 
 
-def open_run(runs_dir: Path, job: FinetuneJob, settings: dict, resume: bool) -> Run | None:
-    """A new run folder; with `resume` the newest incomplete run of equal settings, or None where that one is complete.
+def open_run(runs_dir: Path, job: FinetuneJob, settings: dict, resume: bool) -> Run:
+    """A new run folder; with `resume` the newest incomplete run of equal settings, or else the newest complete one.
 
-    The run is locked while its process lives. BadInput: nothing to resume (says which settings differ), still running.
+    The run is locked until it ends. BadInput: nothing to resume (says which settings differ), still running.
     """
-    if not resume:
-        return _locked(create_run(runs_dir, job.name, settings))
-    ours = [one for one in _records(runs_dir) if one[1].get("script") == SCRIPT and one[1].get("base_name") == job.name]
-    same = [(path, record) for path, record in ours if not _differs(record, settings)]
-    waiting = [one for one in same if one[1]["status"] != "complete"]
+    ours = _records(runs_dir, {job.name}) if resume else []
+    same = [one for one in ours if not _differs(one[1], settings)]
+    for unfinished in (True, False):
+        waiting = [one for one in same if (one[1]["status"] != "complete") == unfinished]
+        if waiting:
+            return _gone_on_with(*waiting[-1]) if unfinished else Run(*waiting[-1])
+    waiting = [one for one in ours if one[1]["status"] != "complete"]
     if waiting:
         path, record = waiting[-1]
-        return _locked(Run(path, record))
-    if same:
-        return None
-    waiting = [one for one in ours if one[1]["status"] != "complete"]
-    if not waiting:
-        return _locked(create_run(runs_dir, job.name, settings))
-    path, record = waiting[-1]
-    raise BadInput(
-        f"cannot resume {path}: {'; '.join(_differs(record, settings))}: give the settings that it was started with, "
-        "or leave out --resume to start anew"
-    )
+        raise BadInput(
+            f"cannot resume {path}: {'; '.join(_differs(record, settings))}: give the settings that it was started with, "
+            "or leave out --resume to start anew"
+        )
+    run = create_run(runs_dir, job.name, settings)
+    run.lock = take_lock(run.path / ".lock", run.path)
+    return run
 
 
 def something_to_resume(runs_dir: Path, jobs: list[FinetuneJob]) -> None:
-    """BadInput where no run of any of these jobs is incomplete: --resume would start from nothing, or do nothing."""
+    """BadInput where no run of any of these jobs is unfinished: --resume would start from nothing, or do nothing."""
     names = {job.name for job in jobs}
-    ours = [record for _, record in _records(runs_dir) if record.get("base_name") in names]
-    if all(record["status"] == "complete" for record in ours) and len({r["base_name"] for r in ours}) in (0, len(names)):
+    ours = _records(runs_dir, names)
+    done = all(record["status"] == "complete" and not (path / "checkpoints").exists() for path, record in ours)
+    if done and len({record["base_name"] for _, record in ours}) in (0, len(names)):
         found = "all are complete" if ours else "there are none"
         raise BadInput(f"nothing to resume in {runs_dir}: of the runs {', '.join(sorted(names))} {found}; leave out --resume")
 
 
-def _records(runs_dir: Path) -> list[tuple[Path, dict]]:
+def keep_copy(run: Run) -> None:
+    """Keep the run's settings beside its checkpoints as well: whole checkpoints are of use without a run.json too."""
+    (run.path / "checkpoints").mkdir(exist_ok=True)
+    write_record(run.path / "checkpoints", run.record)
+
+
+def _gone_on_with(path: Path, record: dict) -> Run:
+    lock = take_lock(path / ".lock", path)
+    try:
+        sweep(path)
+        with disk_trouble(path, "cannot be written", "free some disk, then go on with --resume"):
+            reserve_room(path)
+            run = Run(path, {key: value for key, value in record.items() if key != "error"} | {"status": "running"}, lock)
+            run.write()
+        return run
+    except BaseException:
+        release_lock(lock)
+        raise
+
+
+def _records(runs_dir: Path, names: set[str]) -> list[tuple[Path, dict]]:
+    """The fine-tuning runs of these names by age; one whose run.json is damaged by the copy beside its checkpoints."""
     found = []
     for path in Path(runs_dir).iterdir() if Path(runs_dir).is_dir() else []:
-        try:
-            found.append((path, read_run(path)))
-        except BadInput:
-            continue
-    return sorted(found, key=lambda one: (str(one[1].get("created")), (one[0] / "run.json").stat().st_mtime))
+        for place in (path, path / "checkpoints"):
+            with contextlib.suppress(BadInput):
+                found.append((path, read_run(place)))
+                break
+    ours = [one for one in found if one[1].get("script") == SCRIPT and one[1].get("base_name") in names]
+    return sorted(ours, key=lambda one: (str(one[1].get("created")), len(one[0].name), one[0].name))
 
 
 def _differs(record: dict, settings: dict) -> list[str]:
@@ -139,9 +161,3 @@ def _differs(record: dict, settings: dict) -> list[str]:
         return plain | (one.get("encoder") or {})
 
     return differences(flat(record), flat(settings), ("run", "asked"))
-
-
-def _locked(run: Run) -> Run:
-    run.lock = take_lock(run.path / ".lock", run.path)  # until the run or this process ends
-    sweep(run.path)
-    return run

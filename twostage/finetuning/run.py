@@ -1,6 +1,5 @@
 """One fine-tuning run from start to finish: built, fitted into memory, trained or gone on with, scored once, written."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from twostage import memory
 from twostage.corpus.reader import Corpus
 from twostage.encoder.encoder import load_bert
 from twostage.errors import BadInput
-from twostage.files import replacing_folder
+from twostage.files import discard, replacing_folder
 from twostage.finetuning import checkpoints
 from twostage.finetuning.fit_memory import fit_micro_batch
 from twostage.finetuning.init_head import start_head
-from twostage.finetuning.jobs import SCRIPT, FinetuneJob, FinetuneSettings, open_run
+from twostage.finetuning.jobs import SCRIPT, FinetuneJob, FinetuneSettings, keep_copy, open_run
 from twostage.finetuning.parts import TrainingPlan, prepare
 from twostage.finetuning.scoring import scores
 from twostage.finetuning.trainer import FineTuner
@@ -26,7 +25,7 @@ from twostage.models.head import build_head
 from twostage.progress import say
 from twostage.recipes import RECIPES
 from twostage.runs.comparison import against_frozen
-from twostage.runs.folder import Run, best_epoch, read_run, save_predictions, score_test
+from twostage.runs.folder import Run, add_to_run, best_epoch, read_run, save_predictions, score_test
 
 
 @dataclass
@@ -65,11 +64,10 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         "label_names": names, "n_train": len(rows["train"]), "n_val": len(rows["val"]), "n_test": len(rows["test"]), **about,
     }  # fmt: skip
     run = open_run(asked.runs_dir, job, settings, asked.resume)
-    if run is None:
-        path = newest_complete(asked.runs_dir, job.name)
-        shutil.rmtree(path / "checkpoints", ignore_errors=True)  # left by a kill just after the run was complete
-        say(f"{path} is complete: nothing to resume")
-        return read_run(path) | {"path": str(path)}
+    if run.record["status"] == "complete":
+        say(f"{run.path} is complete: nothing to train")
+        tidy(run, asked.runs_dir)  # what a kill just after it was complete left undone
+        return run.record | {"path": str(run.path)}
     with run:
         weight = None
         if asked.class_weight == "balanced":
@@ -113,6 +111,7 @@ def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
         size = min(asked, plan.batch_size)
     run.record["micro_batch_used"] = size
     run.write()
+    keep_copy(run)
     return size
 
 
@@ -136,9 +135,7 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
         best_epoch=best_epoch(so_far.epochs), steps=tuner.sampler.steps * job.epochs, peak_memory_bytes=peak,
         wall_seconds=round(so_far.seconds, 3),
     )  # fmt: skip
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    run.record["against_frozen"] = against_frozen(runs_dir, run.path)
-    run.write()
+    tidy(run, runs_dir)
     say(memory_line(run.record))
     if run.record["init_head"]:
         start = run.record["init_head"]
@@ -148,22 +145,17 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
         )
 
 
+def tidy(run: Run, runs_dir: Path) -> None:
+    """What is left to do once a run is complete and on the disk: it is compared, and its checkpoints go."""
+    if "against_frozen" not in run.record:
+        add_to_run(run.path, against_frozen=against_frozen(runs_dir, run.path))
+        run.record = read_run(run.path)
+    discard(run.path / "checkpoints")
+
+
 def memory_line(record: dict) -> str:
     """Peak memory, and what was published for the recipe at batch 64."""
     where = "GPU tensors" if record["device"] == "cuda" else "whole process"
     base = RECIPES.get(record["base_name"].partition("-x")[0])
     published = f"; published: {base.published_memory_gb:g} GB of GPU memory" if base else ""
     return f"{record['name']}: peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB ({where}){published}"
-
-
-def newest_complete(runs_dir: Path, name: str) -> Path:
-    """The newest complete run of that name, which exists."""
-    found = []
-    for path in Path(runs_dir).iterdir():
-        try:
-            record = read_run(path)
-        except BadInput:
-            continue
-        if record.get("base_name") == name and record["status"] == "complete":
-            found.append((str(record["created"]), path))
-    return max(found)[1]

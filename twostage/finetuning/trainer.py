@@ -121,12 +121,10 @@ class FineTuner(Trainer):
             before = epochs * documents + steps * self.plan.batch_size
         self.run.rewrite_log(self.so_far.epochs)
         self.started = time.monotonic()
-        try:
-            with Progress(self.plan.epochs * documents, "documents", f"training {self.run.path.name}", before) as bar:
-                self.bar = bar
-                self.train(resume_from_checkpoint=None if self.resumed_at is None else str(self.resumed_at))
-        finally:
-            self.tick()
+        with Progress(self.plan.epochs * documents, "documents", f"training {self.run.path.name}", before) as bar:
+            self.bar = bar
+            self.train(resume_from_checkpoint=None if self.resumed_at is None else str(self.resumed_at))
+        self.tick()
         self.model.load_state_dict(load_file(self.best_weights))
 
     def tick(self) -> float:

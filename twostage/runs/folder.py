@@ -6,7 +6,11 @@
                   head/ or model/   what was trained
 """
 
+import contextlib
+import errno
+import itertools
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -15,28 +19,37 @@ import numpy as np
 
 from twostage import metrics
 from twostage.errors import BadInput
-from twostage.files import release_lock, replacing, write_text
+from twostage.files import discard, disk_trouble, partial_of, release_lock, replacing, sweep, sync, write_text
 from twostage.runs.record import SCHEMA, checked, undeclared
 from twostage.versions import versions
 
+ROOM_BYTES = 1 << 15
+
 
 class Run:
-    """A run being written. Used as a context manager: leaving it on an error records `failed` or `interrupted`."""
+    """A run being written. Used as a context manager: leaving it on an error records `failed` or `interrupted`, and an
+    OSError, which is the disk's of this folder, becomes a BadInput."""
 
-    def __init__(self, path: Path, record: dict):
-        self.path, self.record, self.started, self.lock = path, record, time.monotonic(), None
+    def __init__(self, path: Path, record: dict, lock=None):
+        self.path, self.record, self.started, self.lock = path, record, time.monotonic(), lock
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        discard(room_of(self.path))
+        if kind is not None and self.record["status"] != "complete":
+            status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+            self.record |= {"status": status, "error": str(error)}
+            with contextlib.suppress(OSError):  # the reason that ended the run is the one to be told
+                self.write()
         if self.lock is not None:
             release_lock(self.lock)
-        if kind is None:
-            return
-        self.record["status"] = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
-        self.record["error"] = str(error)
-        self.write()
+        if isinstance(error, OSError):
+            where = error.filename or self.path
+            raise BadInput(
+                f"{where}: {error.strerror or error}: make room there, or give another --runs-dir, and run the command again"
+            ) from None
 
     def write(self) -> None:
         """Replace run.json by the record as it is now."""
@@ -49,44 +62,71 @@ class Run:
 
     def rewrite_log(self, lines: list[dict]) -> None:
         """Begin metrics.jsonl anew with these lines: what a resumed run had behind it at its checkpoint."""
-        (self.path / "metrics.jsonl").unlink(missing_ok=True)
-        for line in lines:
-            self.log(line)
+        write_text(self.path / "metrics.jsonl", "")
+        self.log(*lines)
 
     def finish(self, **results) -> None:
         """Mark the run complete, with its results. wall_seconds and peak_memory_bytes are filled in unless given."""
-        self.record.update(
-            {"wall_seconds": round(time.monotonic() - self.started, 3), "peak_memory_bytes": peak_memory_bytes()}
-        )
-        self.record.update(results)
-        self.record["status"] = "complete"
-        self.write()
+        if (self.path / "metrics.jsonl").exists():
+            sync(self.path / "metrics.jsonl")
+        spent = {"wall_seconds": round(time.monotonic() - self.started, 3), "peak_memory_bytes": peak_memory_bytes()}
+        done = self.record | spent | results | {"status": "complete"}
+        write_record(self.path, done)
+        self.record = done
 
 
 def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
-    """A new folder called `name`, or `name-2`, `name-3` ... when taken: nothing is overwritten. BadInput if it can't be made."""
+    """A new folder called `name`, or `name-2`, `name-3` ... when taken: nothing is overwritten. BadInput if it can't be made.
+
+    It appears with its run.json in it; an empty folder, as an older version left after a kill, gives way.
+    """
     runs_dir = Path(runs_dir)
-    number = 1
-    while True:
-        path = runs_dir / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir(parents=True)
-            break
-        except FileExistsError:
-            if not path.is_dir():
-                raise BadInput(f"{path} is not a folder: give another --runs-dir") from None
-            number += 1
-        except OSError as error:
-            raise BadInput(f"cannot create {path} ({error.strerror}): give a --runs-dir that can be written to") from None
-    record = {"schema": SCHEMA, "status": "running", "name": path.name, **settings, "versions": versions()}
+    record = {"schema": SCHEMA, "status": "running", "name": name, **settings, "versions": versions()}
     record["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    write_record(path, record)
-    return Run(path, record)
+    young = partial_of(runs_dir / name)
+    try:
+        sweep(runs_dir)
+        discard(young)
+        young.mkdir(parents=True)
+        reserve_room(young)
+        for number in itertools.count(1):
+            path = runs_dir / (name if number == 1 else f"{name}-{number}")
+            if path.is_dir() and any(path.iterdir()):
+                continue
+            record["name"] = path.name
+            write_record(young, record)
+            try:
+                os.rename(young, path)
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # taken a moment ago
+                    continue
+                raise
+            sync(runs_dir)
+            return Run(path, record)
+    except OSError as error:
+        discard(young)
+        raise BadInput(
+            f"cannot create a run in {runs_dir} ({error.strerror}): give a --runs-dir that can be written to"
+        ) from None
+    except BaseException:
+        discard(young)
+        raise
+
+
+def room_of(path: Path) -> Path:
+    """A file of a running run that only takes up room, so that on a full disk run.json can still say that it failed."""
+    return partial_of(path / "room")
+
+
+def reserve_room(path: Path) -> None:
+    with replacing(room_of(path)) as file:  # random bytes: no file system makes them smaller
+        file.write(os.urandom(ROOM_BYTES))
 
 
 def add_to_run(path: Path, **keys) -> None:
-    """Add keys to the run.json of a finished run: what was found out about it later."""
-    write_record(Path(path), read_run(path) | keys)
+    """Add keys to the run.json of a finished run: what was found out about it later. BadInput where the disk refuses."""
+    with disk_trouble(Path(path), "cannot be written", "make room there"):
+        write_record(Path(path), read_run(path) | keys)
 
 
 def write_record(path: Path, record: dict) -> None:
