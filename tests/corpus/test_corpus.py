@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.corpora import TNEWS, cnews, documents, numbered, refusal, said, small_tree, titles, tnews, write_lines, write_tree
+from tests.corpora import TNEWS, cnews, documents, numbered, said, small_tree, titles, tnews, write_lines, write_tree
 from twostage.corpus.reader import read_corpus, texts_of
 
 # Forms
@@ -149,14 +149,6 @@ def test_only_one_mark_is_removed_and_a_tree_keeps_its_line_ends_and_spaces(tmp_
     text = "\ufeff 　首行\r\n末行\n\n"
     tree = small_tree(tmp_path, **{"体育/x.txt": b"\xef\xbb\xbf" + text.encode()})
     assert documents(read_corpus(tree))["体育/x.txt"][2] == text
-
-
-def test_encodings_of_two_bytes_are_read_in_a_tree_and_refused_for_lines(tmp_path):
-    tree = write_tree(tmp_path / "t", {f"{c}/{i}.txt": f"{c} {i}".encode("utf-16") for c in "甲乙" for i in range(30)})
-    assert documents(read_corpus(tree, encoding="utf-16"))["乙/7.txt"][2] == "乙 7"
-    assert "binary file" in refusal(tree)
-    file = write_lines(tmp_path / "news.txt", numbered("甲") + numbered("乙"), encoding="utf-16")
-    assert "iconv" in refusal(file, encoding="utf-16")
 
 
 def test_empty_documents_are_skipped_and_counted(tmp_path):

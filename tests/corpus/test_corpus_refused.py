@@ -138,7 +138,6 @@ def test_a_binary_file_is_named(tmp_path):
         ('{"text": "a"}', "no label"),
         ('{"label": null, "text": "a"}', "no label"),
         ('{"label": [1], "text": "a"}', "no label"),
-        ('{"label": true, "text": "a"}', "no label"),
     ],
 )
 def test_a_bad_line_of_json_is_refused_by_file_and_line(line, what, tmp_path):

@@ -135,10 +135,10 @@ def check_splits(corpus: Corpus) -> None:
     for number, name in enumerate(SPLITS):
         if not (corpus.split == number).any():
             raise BadInput(
-                f"{corpus.root}: {name} is empty: {len(corpus):,} documents are too few; give more, or a larger --per-class"
+                f"{shown(corpus.name)}: {name} is empty: {len(corpus):,} documents are too few; give more, or a larger --per-class"
             )
     if len(set(corpus.label[corpus.split == 0].tolist())) < 2:
-        raise BadInput(f"{corpus.root}: train has a single class; two are needed to tell apart")
+        raise BadInput(f"{shown(corpus.name)}: train has a single class; two are needed to tell apart")
     absent = corpus.classes_without_train()
     if absent:
         say(f"classes without a document in train, never learned: {', '.join(map(shown, absent))}")

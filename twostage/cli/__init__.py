@@ -92,7 +92,7 @@ def number(what: str, low: float, high: float, open_low: bool = False):
     return parse
 
 
-CORPUS_SETTINGS = ("per_class", "encoding", "on_undecodable")  # what add_corpus_options adds, as keywords of the API
+CORPUS_SETTINGS = ("text", "label", "split", "per_class", "encoding", "on_undecodable")  # of the API
 ENCODER_SETTINGS = ("model", "max_length", "truncation", "device", "dtype")
 
 learning_rate = number("a learning rate", 0, 1000, open_low=True)
@@ -108,6 +108,14 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
         help="a folder or file of labelled texts, or the word demo",
     )
     group.add_argument(
+        "--text-column", dest="text", nargs="+", metavar="NAME",
+        help="the column of the texts, or several, joined with a newline (default: by its usual names, where that is plain)",
+    )  # fmt: skip
+    group.add_argument("--label-column", dest="label", metavar="NAME", help="the column of the labels (default: as above)")
+    group.add_argument(
+        "--split-column", dest="split", metavar="NAME", help="a column that says train, val or test (default: one called split)"
+    )
+    group.add_argument(
         "--per-class",
         type=whole_number(1, "--per-class"),
         metavar="N",
@@ -117,7 +125,7 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
         "--encoding",
         default="utf-8-sig",
         metavar="NAME",
-        help="text encoding of the files (default: utf-8-sig, which is UTF-8)",
+        help="text encoding of the files, or auto: found out, a file at a time (default: utf-8-sig, which is UTF-8)",
     )
     group.add_argument(
         "--on-undecodable",

@@ -4,14 +4,18 @@ import codecs
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from twostage.corpus.encodings import encoding_of, marked
 from twostage.corpus.splits import pick_key, split_position
 from twostage.errors import BadInput, shown
 
 RECORD = np.dtype([("digest", "u1", 32), ("position", ">u8"), ("pick", "u1", 32), ("characters", "<i4")])
 UTF8_BOM = codecs.BOM_UTF8
+ORDERED = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}  # of files without a mark, as Windows writes them
 
 
 def text_digest(text: str) -> bytes:
@@ -35,14 +39,32 @@ class Decoder:
 
     @staticmethod
     def named(encoding: str, replace: bool = False) -> "Decoder":
-        """Make a decoder for any of Python's text encodings. Raises BadInput for an unknown name."""
+        """Make a decoder for "auto" or any of Python's text encodings. Raises BadInput for an unknown name."""
+        if encoding == "auto":
+            return Decoder("auto", replace)
         try:
             name = codecs.lookup(encoding).name
             "a".encode(name)
             b"\xff".decode(name, "replace")
         except (LookupError, UnicodeError, ValueError):
-            raise BadInput(f"--encoding {shown(encoding)}: not a text encoding; utf-8, gb18030 and big5 are") from None
+            raise BadInput(
+                f"--encoding {shown(encoding)}: not a text encoding; utf-8, gb18030 and big5 are, and auto"
+            ) from None
         return Decoder("utf-8" if name == "utf-8-sig" else name, replace)
+
+    def of(self, stream: BinaryIO) -> "Decoder":
+        """The decoder of one file, found out where the encoding is auto; a mark of UTF-16 or UTF-32 goes before any name."""
+        head = stream.read(4)
+        stream.seek(0)
+        found = marked(head) or (encoding_of(stream) or "utf-8" if self.encoding == "auto" else ORDERED.get(self.encoding))
+        return Decoder(found, self.replace) if found and found != self.encoding else self
+
+    def of_file(self, file: Path) -> "Decoder":
+        try:
+            with open(file, "rb") as stream:
+                return self.of(stream)
+        except OSError as error:
+            raise BadInput(f"{shown(file)}: can't be read ({error.strerror})") from None
 
     @property
     def by_line(self) -> bool:
@@ -71,6 +93,18 @@ class Decoder:
                 return None, bad
             text = without_surrogates(raw.decode(self.encoding, "replace"))
         return text.removeprefix("\ufeff") if start and not marked else text, bad
+
+    def lenient(self, raw: bytes, *, start: bool) -> str:
+        """Decode with U+FFFD for what does not, whatever `replace` says."""
+        return Decoder(self.encoding, True)(raw, start=start)[0]
+
+    def whole(self, text: str) -> str | None:
+        """A text that UTF-8 can hold: halves of characters replaced, or None where that isn't wanted."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return without_surrogates(text) if self.replace else None
+        return text
 
     def refuse_binary(self, raw: bytes, where: str, offset: int = 0) -> None:
         """Raise BadInput when bytes hold a NUL, which no text has but in UTF-16 and UTF-32."""

@@ -1,14 +1,20 @@
 """What reading a corpus yields: its documents, what was left out or odd, and how that is said."""
 
 import unicodedata
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from twostage.corpus.audit import Audit
+from twostage.corpus.encodings import encoding_of
+from twostage.corpus.folders import bytes_path
 from twostage.errors import BadInput, shown
 
 FILES_NAMED = 10
+FILES_TRIED = 1000  # of those that do not decode, for a likelier encoding
 
 
 @dataclass
@@ -22,17 +28,37 @@ class Undecodable:
         self.documents += 1
         self.files.setdefault(file, offset)
 
-    def refuse(self, encoding: str) -> None:
-        """Raise BadInput naming up to ten files with the offset of the first bad byte, and the two ways out."""
+    def refuse(self, encoding: str, root: Path, all_files: int) -> None:
+        """Raise BadInput naming up to ten files with the offset of the first bad byte, a likelier encoding, and the ways out."""
         if not self.files:
             return
+        n = len(self.files)
         named = [f"{shown(f)} (byte {offset:,})" for f, offset in list(self.files.items())[:FILES_NAMED]]
-        more = len(self.files) - len(named)
+        more = f" and {n - len(named):,} more" if n > len(named) else ""
         raise BadInput(
-            f"{len(self.files):,} file{'s are' if len(self.files) > 1 else ' is'} not {encoding}: {', '.join(named)}"
-            f"{f' and {more:,} more' if more else ''}; name the encoding (--encoding gb18030 is common for Chinese)"
-            f", or pass --on-undecodable skip or replace"
+            f"{n:,} file{'s are' if n > 1 else ' is'} not {encoding}: {', '.join(named)}{more}; "
+            f"{self._likelier(root, all_files)}, or pass --on-undecodable skip or replace"
         )
+
+    def _likelier(self, root: Path, all_files: int) -> str:
+        tried, found = list(self.files)[:FILES_TRIED], Counter()
+        for file in tried:
+            with suppress(OSError), open(bytes_path(root, file), "rb") as stream:
+                found[encoding_of(stream)] += 1
+        found.pop(None, None)
+        if not found:
+            return "name the encoding (--encoding NAME)"
+        best, n = found.most_common(1)[0]
+        some = "it decodes" if len(tried) == 1 else f"all {n:,} decode" if n == len(self.files) else f"{n:,} decode"
+        if n == len(tried) and 2 * len(self.files) > all_files:
+            return f"{some} as {best}: --encoding {best}"
+        return f"{some} as {best}: --encoding auto takes each file in its own"
+
+
+def encodings_said(taken: Counter, first: dict[str, str]) -> list[str]:
+    """What encodings the files of a corpus were taken to be in, `first` names a file of each."""
+    said = [f"{name} in {n:,} file{'s' * (n > 1)} (the first: {shown(first[name])})" for name, n in taken.most_common()]
+    return [f"encodings taken: {', '.join(said)}"] if said else []
 
 
 @dataclass
@@ -48,6 +74,7 @@ class Documents:
     undecodable: Undecodable
     notes: list[str] = field(default_factory=list)
     places: tuple[np.ndarray, ...] | None = None  # of lines: (file, offset, length), each (N,)
+    files: int = 1  # that were read
     guessed: bool = False  # which column is the text and which the label
     way_out: str = "put the documents of a class into one folder"  # of a corpus that looks misread
 

@@ -1,4 +1,4 @@
-"""Which of the corpus forms a path holds: a tree of class folders, or files with a document a line."""
+"""Which files of a path are a corpus: a tree of class folders, or tables of rows, a file a split."""
 
 import json
 import os
@@ -7,29 +7,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twostage import SPLITS
-from twostage.corpus.decoding import UTF8_BOM
-from twostage.corpus.folders import SPLIT_NAMES, ClassFolder, class_folders, entries_of, has_documents, subfolders
+from twostage.corpus.folders import (
+    SPLIT_NAMES,
+    ClassFolder,
+    LeftOut,
+    class_folders,
+    entries_of,
+    has_documents,
+    hidden,
+    is_document,
+    subfolders,
+)  # fmt: skip
 from twostage.errors import BadInput, shown
 
-SPLIT_FILE = re.compile(r"(?:.*[._-])?(train|val|valid|validation|dev|test)\.(txt|tsv|json|jsonl)", re.IGNORECASE)
-JSON_SUFFIXES = (".json", ".jsonl")
+NAMES = "|".join(SPLIT_NAMES)
+SUFFIXES = "txt|tsv|csv|json|jsonl|ndjson|parquet|arrow"
+SPLIT_FILE = re.compile(rf"(?:.*[._-])?({NAMES})(-\d+-of-\d+)?\.({SUFFIXES})", re.IGNORECASE)
+TABLE = re.compile(rf".*\.({SUFFIXES.replace('txt|', '')})", re.IGNORECASE)
+SHARD = re.compile(r"(?:.*-)?\d+(?:-of-\d+)?\.(parquet|arrow|jsonl|json|csv)", re.IGNORECASE)
 FORMS = (
-    "one folder a class with a file a document, or train.txt, dev.txt, test.txt (text<TAB>id with class.txt, or "
-    "label<TAB>text), or train.json"
+    "one folder a class with a file a document; or a table of texts and labels, as CSV, JSON, Parquet or lines of "
+    "label<TAB>text; or train.csv, dev.csv, test.csv and the like"
 )
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands where. kind: tree, ids, labels, json; `parts`: (split or None, file relative to `root`), or of a tree
-    its `folders`."""
+    """What stands where. A tree has `folders`; tables have `parts`, (split or None, file relative to `root`)."""
 
-    kind: str
     phrase: str
     root: Path
-    parts: list[tuple[str | None, str]]
-    notes: list[str] = field(default_factory=list)
+    parts: list[tuple[str | None, str]] = field(default_factory=list)
     folders: list[ClassFolder] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def recognise(path: str | os.PathLike) -> Layout:
@@ -39,36 +49,79 @@ def recognise(path: str | os.PathLike) -> Layout:
         if path.is_dir():
             return _folder(path)
         if path.is_file():
-            kind = _line_kind(path)
-            return Layout(kind, f"a single file of {_lines(kind)}", path.parent, [(None, path.name)])
+            return Layout("a single file of ", path.parent, [(None, path.name)])
     except OSError as error:
         raise BadInput(f"{shown(error.filename or path)}: can't be read ({error.strerror})") from None
     raise BadInput(f"{shown(path)}: no such corpus; give a folder or a file ({FORMS})")
 
 
 def _folder(path: Path) -> Layout:
-    files = [(SPLIT_NAMES[m[1].lower()], m[0]) for n, e in entries_of(path) if e.is_file() and (m := SPLIT_FILE.fullmatch(n))]
-    if any(split == "train" for split, _ in files):
-        return _split_files(path, files)
+    saved = _saved_dataset(path)
+    if saved:
+        return saved
+    entries = entries_of(path)
+    files = [(m, n) for n, e in entries if e.is_file() and not hidden(n) and (m := SPLIT_FILE.fullmatch(n))]
+    parts = [(SPLIT_NAMES[m[1].lower()], name) for m, name in files]
+    if any(split == "train" for split, _ in parts):
+        _refuse_twice(path, [(split, name) for (split, name), (m, _) in zip(parts, files, strict=True) if not m[2]])
+        return _tables(path, parts, [n for n, e in entries if is_document(n, e) or e.is_dir()])
     folders = class_folders(path)
     if not folders:
-        raise BadInput(f"{shown(path)}: {_why_empty(path, files)}")
+        shards = [
+            (SPLIT_NAMES[name.lower()], f"{name}/{file}")
+            for name in subfolders(path)
+            if name.lower() in SPLIT_NAMES
+            for file, entry in entries_of(path, name)
+            if entry.is_file() and SHARD.fullmatch(file)
+        ]
+        if any(split == "train" for split, _ in shards):
+            return _tables(path, shards, [n for n, _ in entries])
+        raise BadInput(f"{shown(path)}: {_why_empty(path, [name for _, name in parts])}")
     if folders[0].split is None:
-        return Layout("tree", "a tree of class folders", path, [], folders=folders)
+        return Layout("a tree of class folders", path, folders=folders)
     tops = {(one.split, part) for one in folders for part in one.path.split("/") if part.lower() in SPLIT_NAMES}
     _refuse_twice(path, sorted(tops))
-    return Layout("tree", "a tree of class folders in split folders", path, [], folders=folders)
+    return Layout("a tree of class folders in split folders", path, folders=folders)
 
 
-def _split_files(path: Path, files: list[tuple[str, str]]) -> Layout:
-    _refuse_twice(path, files)
-    files.sort(key=lambda part: SPLITS.index(part[0]))
-    kinds = {_line_kind(path / name) for _, name in files if os.path.getsize(path / name)} or {"labels"}
-    if len(kinds) > 1:
-        names = ", ".join(shown(name) for _, name in files)
-        raise BadInput(f"{shown(path)}: {names} are in different formats; keep those of one corpus in the folder")
-    kind = kinds.pop()
-    return Layout(kind, f"files of {_lines(kind)}", path, files)
+def _tables(path: Path, parts: list[tuple[str, str]], present: list[str]) -> Layout:
+    left_out, used = LeftOut(), {name.split("/")[0] for _, name in parts} | {"class.txt"}
+    for name in present:
+        if name not in used and not hidden(name):
+            left_out.add("beside the files of the splits", name)
+    parts.sort(key=lambda part: SPLITS.index(part[0]))
+    return Layout("files of ", path, parts, notes=left_out.lines())
+
+
+def _saved_dataset(path: Path) -> Layout | None:
+    """What `save_to_disk` of the datasets library left: one dataset, or a folder a split."""
+    if (path / "dataset_dict.json").is_file():
+        names = [name for name in subfolders(path) if (path / name / "state.json").is_file()]
+        splits = [(SPLIT_NAMES[name.lower()], name) for name in names if name.lower() in SPLIT_NAMES]
+        _refuse_twice(path, splits)
+        left_out = LeftOut()
+        for name in names:
+            if name.lower() not in SPLIT_NAMES:
+                left_out.add("no split of train, val or test", name)
+        if not any(split == "train" for split, _ in splits):
+            raise BadInput(f"{shown(path)}: {', '.join(map(shown, names))}, but no train split in this dataset; add it")
+        splits.sort(key=lambda part: SPLITS.index(part[0]))
+        parts = [(split, f"{name}/{file}") for split, name in splits for file in _arrow_files(path / name)]
+        return Layout("a saved dataset of ", path, parts, notes=left_out.lines())
+    if (path / "state.json").is_file():
+        return Layout("a saved dataset of ", path, [(None, file) for file in _arrow_files(path)])
+    return None
+
+
+def _arrow_files(folder: Path) -> list[str]:
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        names = [file["filename"] for file in state["_data_files"]]
+        if not names or not all(isinstance(name, str) and os.path.basename(name) == name for name in names):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{shown(folder / 'state.json')}: names no Arrow files; save the dataset again") from None
+    return names
 
 
 def _refuse_twice(path: Path, parts: list[tuple[str, str]]) -> None:
@@ -78,41 +131,18 @@ def _refuse_twice(path: Path, parts: list[tuple[str, str]]) -> None:
             raise BadInput(f"{shown(path)}: {' and '.join(map(shown, names))} are both {split}; keep one of them")
 
 
-def _line_kind(file: Path) -> str:
-    with open(file, "rb") as stream:
-        head = stream.read(1 << 16).removeprefix(UTF8_BOM)
-    if file.suffix.lower() in JSON_SUFFIXES or _is_json(head.lstrip().split(b"\n")[0]):
-        return "json"
-    if (file.parent / "class.txt").is_file():
-        with_id, tabbed = (len(re.findall(end, head, re.MULTILINE)) for end in (rb"\t *\d+ *\r?$", rb"\t.*$"))
-        return "ids" if 2 * with_id >= tabbed else "labels"
-    # Without class.txt a line is label<TAB>text. A number at the end of every line, after texts that hardly repeat, is
-    # an id that nothing names.
-    lines = [line.split(b"\t") for line in head.split(b"\n")[:-1] if b"\t" in line]
-    if len(lines) > 1 and all(line[-1].strip().isdigit() for line in lines):
-        firsts, lasts = {line[0] for line in lines}, {line[-1] for line in lines}
-        if len(lasts) < len(firsts):
-            raise BadInput(f"{shown(file)}: lines are text<TAB>id, but no class.txt beside it names the ids; add it")
-    return "labels"
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _lines(kind: str) -> str:
-    return {"ids": "text<TAB>id lines with class.txt", "labels": "label<TAB>text lines", "json": "JSON lines"}[kind]
-
-
-def _why_empty(path: Path, files: list[tuple[str, str]]) -> str:
+def _why_empty(path: Path, files: list[str]) -> str:
     if files:
-        return f"{', '.join(shown(name) for _, name in files)} but no train file; add it"
+        return f"{', '.join(map(shown, files))} but no train file; add it"
     for name in subfolders(path):
-        if class_folders(path / name):
-            return f"no documents in its folders; did you mean {shown(path / name)}?"
+        try:
+            _folder(path / name)
+        except BadInput:
+            continue
+        return f"no documents in its folders; did you mean {shown(path / name)}?"
+    tables = [name for name, entry in entries_of(path) if entry.is_file() and TABLE.fullmatch(name)]
+    if tables:
+        return f"no train file; did you mean {' or '.join(shown(path / name) for name in tables[:3])}?"
     if has_documents(path):
         return f"files but no class folders; a corpus is {FORMS}"
     return f"no documents in it; a corpus is {FORMS}"

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 
 from twostage import SPLITS
 from twostage.corpus.audit import absent_classes, audit
+from twostage.corpus.columns import Asked
 from twostage.corpus.decoding import Decoder, text_digest
-from twostage.corpus.findings import Documents, Findings
+from twostage.corpus.findings import Documents, Findings, encodings_said
 from twostage.corpus.folders import bytes_path, name_of
+from twostage.corpus.forms import open_table
 from twostage.corpus.layout import Layout, recognise
-from twostage.corpus.line_parser import enumerate_lines, parsed_again
-from twostage.corpus.lines import line_texts, read_lines
+from twostage.corpus.memory_table import held
 from twostage.corpus.splits import TRAIN, by_position, carve, pick_per_class
+from twostage.corpus.table import TablePart, choose_columns, read_class_txt, read_tables, rows_found, table_texts
 from twostage.corpus.tree import class_name, read_tree, tree_texts
 from twostage.errors import BadInput, shown
 
@@ -27,10 +30,12 @@ LONG = 12  # characters of a label that could be a text
 @dataclass
 class Corpus:
     """N documents. label (N,) int32 into label_names, split (N,) uint8 into SPLITS, digest (N, 32) uint8 of the text,
-    characters (N,) int32, sources relative to `root` ("体育/12.txt", "train.txt:17")."""
+    characters (N,) int32, sources relative to `root` ("体育/12.txt", "train.csv:17"). path and root are None for tables
+    that the caller holds."""
 
     name: str
-    root: Path
+    path: Path | None
+    root: Path | None
     format: str
     label_names: list[str]
     label: np.ndarray
@@ -40,10 +45,10 @@ class Corpus:
     characters: np.ndarray
     findings: Findings
     n_read: int  # documents before --per-class
-    layout: Layout
     decoder: Decoder
-    places: tuple[np.ndarray, ...] | None  # line files: (file, offset, length), each (N,)
-    told: dict = field(default_factory=dict)  # how it was read: path, per_class, encoding, on_undecodable
+    parts: list[TablePart]  # of tables
+    places: tuple[np.ndarray, ...] | None  # of rows: (part, offset or row, length), each (N,); None for a tree
+    told: dict = field(default_factory=dict)  # how it was read: path, per_class, encoding, on_undecodable, columns
     model: str | None = None  # an encoder that comes with the corpus, taken where none is named
 
     def __len__(self) -> int:
@@ -56,7 +61,7 @@ class Corpus:
             texts = tree_texts(self.root, [self.sources[r] for r in rows], self.decoder)
         else:
             columns = (column[rows].tolist() for column in self.places)
-            texts = line_texts(self.layout, list(zip(*columns, strict=True)), self.decoder)
+            texts = table_texts(self.parts, list(zip(*columns, strict=True)))
         for row, text in zip(rows, texts, strict=True):
             if text is None or text_digest(text) != self.digest[row].tobytes():
                 raise BadInput(f"{shown(self.sources[row])}: changed while it was in use; start again")
@@ -78,61 +83,108 @@ class Corpus:
         return said + self.findings.lines()
 
 
-def read_corpus(path, *, per_class=None, encoding: str = "utf-8-sig", on_undecodable: str = "fail") -> Corpus:
-    """Read a corpus in any of its forms; what is kept is a digest a document, not the text.
+def read_corpus(
+    source, *, text=None, label=None, split=None, per_class: int | None = None, encoding: str = "utf-8-sig",
+    on_undecodable: str = "fail", name: str | None = None,
+) -> Corpus:  # fmt: skip
+    """Read a labelled corpus in any form; what is kept is a digest a document, not the text.
 
-    per_class: take that many documents a class in each split (None: all). on_undecodable: fail, skip or replace.
+    source: a path (docs/corpora.md lists what it may hold), a data frame (pandas, polars), a datasets.Dataset or
+    DatasetDict, a pyarrow.Table, a dict of columns, a dict of these by split, or a tuple (texts, labels).
+    text: the column of the texts, or several, joined with a newline; label, split: theirs (None: by their usual names, where
+    that is plain). per_class: that many documents a class in each split (None: all). encoding: of the files, or "auto".
+    on_undecodable: fail, skip or replace. name: what the corpus is called (None: after its path, else "data").
     Raises BadInput, in one line, for whatever is wrong with it.
     """
-    decoder = Decoder.named(encoding, replace=on_undecodable == "replace")
-    layout = recognise(path)
-    found = (read_tree if layout.kind == "tree" else read_lines)(layout, decoder)
+    decoder, asked = Decoder.named(encoding, replace=on_undecodable == "replace"), Asked.of(text, label, split)
+    path = Path(source) if isinstance(source, str | os.PathLike) else None
+    by = "its splits" if path is None else "its files"
+    layout = Layout("", Path()) if path is None else recognise(path)
+    if layout.folders:
+        if asked.names:
+            raise BadInput(f"{shown(path)}: a tree of class folders has no columns; leave out --text-column and --label-column")
+        parts, found, form = [], read_tree(layout, decoder), layout.phrase
+    else:
+        parts = _open(source if path is None else path, layout, decoder, asked)
+        class_txt = layout.root / "class.txt"
+        names = read_class_txt(class_txt, decoder.of_file(class_txt)) if path is not None and class_txt.is_file() else None
+        notes = layout.notes + _encodings(parts, decoder) + choose_columns(parts, asked, names)
+        sizes = [os.path.getsize(layout.root / p.table.name) if p.in_file else len(p.table) for p in parts]
+        found = read_tables(parts, notes, sum(sizes))
+        form = layout.phrase + parts[0].table.form
+        by = next((f'column "{shown(p.columns.split)}"' for p in parts if p.columns and p.columns.split), by)
     if on_undecodable == "fail":
-        found.undecodable.refuse(decoder.encoding)
-    _refuse_hopeless(path, found)
+        found.undecodable.refuse(decoder.encoding, layout.root, found.files)
+    _refuse_hopeless("the corpus" if path is None else path, found)
 
     position = found.records["position"].astype(np.uint64)
     if found.split is None:
-        split, carved = by_position(position), SPLITS
+        of_each, carved = by_position(position), SPLITS
     else:
-        split, carved = carve(found.split, position)
-    if not (split == TRAIN).any():
-        raise BadInput(f"{shown(path)}: {len(split):,} documents leave train empty; more are needed")
-    rows = np.arange(len(split))
+        of_each, carved = carve(found.split, position)
+    if not (of_each == TRAIN).any():
+        raise BadInput(f"{shown(path or 'the corpus')}: {len(of_each):,} documents leave train empty; more are needed")
+    rows = np.arange(len(of_each))
     if per_class is not None:
-        rows = pick_per_class(found.records["pick"], found.label, split, per_class)
-    digest, label, split = np.ascontiguousarray(found.records["digest"][rows]), found.label[rows], split[rows]
+        rows = pick_per_class(found.records["pick"], found.label, of_each, per_class)
+    digest, of_each, classes = np.ascontiguousarray(found.records["digest"][rows]), of_each[rows], found.label[rows]
     sources = [found.sources[row] for row in rows.tolist()] if len(rows) < len(found.sources) else found.sources
-    audited = audit(digest, label, split, sources, found.label_names)
+    audited = audit(digest, classes, of_each, sources, found.label_names)
     return Corpus(
-        name=_name(path),
-        root=layout.root,
-        format=_form(layout, found, carved, decoder),
+        name=_name(path, name),
+        path=path,
+        root=None if path is None else layout.root,
+        format=_form(form, found, carved, by, decoder),
         label_names=found.label_names,
-        label=label,
-        split=split,
+        label=classes,
+        split=of_each,
         digest=digest,
         sources=sources,
         characters=found.records["characters"][rows].astype(np.int32),
-        findings=Findings(found.empty, found.undecodable, decoder.replace, audited, layout.notes + found.notes),
+        findings=Findings(found.empty, found.undecodable, decoder.replace, audited, found.notes),
         n_read=len(found.sources),
-        layout=layout,
         decoder=decoder,
+        parts=parts,
         places=None if found.places is None else tuple(column[rows] for column in found.places),
         told={
-            "path": str(Path(path).resolve()), "per_class": per_class, "encoding": encoding, "on_undecodable": on_undecodable,
+            "path": None if path is None else str(path.resolve()), "per_class": per_class, "encoding": encoding,
+            "on_undecodable": on_undecodable, **({"columns": asked.settings()} if asked.names else {}),
         },
     )  # fmt: skip
 
 
-def texts_of(path, sources, digests, encoding: str = "utf-8-sig") -> list[str | None]:
+def _open(source, layout: Layout, decoder: Decoder, asked: Asked) -> list[TablePart]:
+    """Open every table of a corpus; they are of one form."""
+    if not isinstance(source, Path):
+        return [TablePart(split, table) for split, table in held(source)]
+    parts = [TablePart(split, open_table(layout.root, name, decoder, asked)) for split, name in layout.parts]
+    full = [part for part in parts if not part.in_file or os.path.getsize(part.table.file)]
+    if len({part.table.form for part in full}) > 1:
+        names = ", ".join(shown(part.table.name) for part in full)
+        raise BadInput(f"{shown(source)}: {names} are in different formats; keep those of one corpus in the folder")
+    return full or parts
+
+
+def _encodings(parts: list[TablePart], decoder: Decoder) -> list[str]:
+    own = [(part.table.decoder.encoding, part.table.name) for part in parts if part.in_file]
+    found = [(encoding, name) for encoding, name in own if encoding != decoder.encoding]
+    return encodings_said(Counter(encoding for encoding, _ in found), dict(reversed(found)))
+
+
+def texts_of(path, sources, digests, encoding: str = "utf-8-sig", *, text=None, label=None, split=None) -> list[str | None]:
     """Read texts again by source and digest (N, 32) uint8; None where a document changed, moved or is gone."""
-    try:
-        layout, decoder = recognise(path), Decoder.named(encoding, replace=True)
-    except BadInput:
-        return [None] * len(sources)
     wanted = {(str(s), np.asarray(d, np.uint8).tobytes()) for s, d in zip(sources, digests, strict=True)}
-    found = dict((_tree_found if layout.kind == "tree" else _lines_found)(layout, decoder, wanted))
+    found: dict[tuple[str, bytes], str] = {}
+    with suppress(BadInput):
+        layout, decoder, asked = recognise(path), Decoder.named(encoding, replace=True), Asked.of(text, label, split)
+        if layout.folders:
+            found = dict(_tree_found(layout, decoder, wanted))
+        else:
+            parts = _open(Path(path), layout, decoder, asked)
+            choose_columns(parts, asked, None)
+            for part in parts:
+                with suppress(BadInput):
+                    found |= dict(_rows_found(part, wanted))
     return [found.get((str(s), np.asarray(d, np.uint8).tobytes())) for s, d in zip(sources, digests, strict=True)]
 
 
@@ -147,16 +199,13 @@ def _tree_found(layout, decoder, wanted):
                 yield (source, digest), text
 
 
-def _lines_found(layout, decoder, wanted):
-    for _, part in layout.parts:
-        matches = [(re.fullmatch(re.escape(part) + r":(\d{1,12})", source), digest) for source, digest in wanted]
-        asked = {(int(m[1]), digest): m[0] for m, digest in matches if m}
-        numbers = {number for number, _ in asked}
-        with suppress(BadInput):
-            for number, _, raw in enumerate_lines(layout.root / part) if asked else ():
-                text = parsed_again(layout.kind, raw, decoder, first=number == 1) if number in numbers else None
-                if text is not None and (number, digest := text_digest(text)) in asked:
-                    yield (asked[number, digest], digest), text
+def _rows_found(part: TablePart, wanted):
+    pattern = re.compile(re.escape(part.table.name) + r":(\d{1,12})")
+    asked = {(int(m[1]), digest): source for source, digest in wanted if (m := pattern.fullmatch(source))}
+    if asked and part.columns:
+        for number, text in rows_found(part, {number for number, _ in asked}):
+            if text is not None and (number, digest := text_digest(text)) in asked:
+                yield (asked[number, digest], digest), text
 
 
 def _refuse_hopeless(path, found: Documents) -> None:
@@ -181,18 +230,19 @@ def _refuse_hopeless(path, found: Documents) -> None:
         )
 
 
-def _form(layout: Layout, found: Documents, carved: tuple[str, ...], decoder: Decoder) -> str:
-    form = layout.phrase.replace("a tree of", f"a tree of {len(found.label_names)}")
-    if decoder.encoding != "utf-8":
+def _form(form: str, found: Documents, carved: tuple[str, ...], by: str, decoder: Decoder) -> str:
+    form = form.replace("a tree of", f"a tree of {len(found.label_names)}")
+    if decoder.encoding not in ("utf-8", "auto"):
         form += f" in {decoder.encoding}"
     if not carved:
-        return f"{form}, split by its files"
+        return f"{form}, split by {by}"
     how = "split by text digest" if carved == SPLITS else f"{' and '.join(carved)} carved from train by text digest"
     return f"{form}, {how}"
 
 
-def _name(path) -> str:
-    path = Path(path).resolve()
-    stem = class_name(name_of(os.fsencode(path.stem if path.is_file() else path.name)))
-    name = re.sub(r"[^\w.+-]+", "-", stem)[:60].strip(".-") or "corpus"
+def _name(path: Path | None, name: str | None) -> str:
+    if path is not None and name is None:
+        path = path.resolve()
+        name = class_name(name_of(os.fsencode(path.stem if path.is_file() else path.name)))
+    name = re.sub(r"[^\w.+-]+", "-", name or "data")[:60].strip(".-") or "corpus"
     return os.fsdecode(name.encode())  # as this locale writes it

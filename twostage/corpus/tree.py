@@ -1,6 +1,8 @@
 """A corpus as a tree: one folder a class, one file a document. Files are opened and hashed by several threads."""
 
+import io
 import itertools
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 
 from twostage import SPLITS
 from twostage.corpus.decoding import RECORD, Decoder, record
-from twostage.corpus.findings import Documents, Undecodable, numbered_labels
+from twostage.corpus.findings import Documents, Undecodable, encodings_said, numbered_labels
 from twostage.corpus.folders import bytes_path, list_documents
 from twostage.corpus.layout import Layout
 from twostage.errors import BadInput, shown
@@ -33,10 +35,11 @@ def read_tree(layout: Layout, decoder: Decoder) -> Documents:
     if layout.folders[0].split:
         split = np.repeat(np.array([SPLITS.index(folder.split) for folder in layout.folders], np.uint8), counts)
 
-    records, kept, empty, undecodable = _read(layout.root, sources, decoder)
-    sources = list(itertools.compress(sources, kept.tolist()))
-    split = None if split is None else split[kept]
-    return Documents(records, sources, label[kept], split, label_names, empty, undecodable, left_out.lines())
+    records, kept, empty, undecodable, taken = _read(layout.root, sources, decoder)
+    return Documents(
+        records, list(itertools.compress(sources, kept.tolist())), label[kept], None if split is None else split[kept],
+        label_names, empty, undecodable, left_out.lines() + taken, files=len(sources),
+    )  # fmt: skip
 
 
 def class_name(folder: str) -> str:
@@ -50,46 +53,55 @@ def class_name(folder: str) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _read(root: Path, sources: list[str], decoder: Decoder) -> tuple[np.ndarray, np.ndarray, int, Undecodable]:
-    """Read every file -> (records (K,) RECORD, kept (N,) bool, number of empty documents, the undecodable)."""
+def _read(root: Path, sources: list[str], decoder: Decoder) -> tuple[np.ndarray, np.ndarray, int, Undecodable, list[str]]:
+    """Read every file -> (records (K,) RECORD, kept (N,) bool, number of empty documents, the undecodable, what encodings
+    were found out, as a line or none)."""
     kept, records, empty, undecodable = np.ones(len(sources), bool), bytearray(), 0, Undecodable()
+    taken, first_taken = Counter(), {}
 
     def read(first: int):
-        chunk, dropped, bad = [], [], []
+        chunk, dropped, bad, others = [], [], [], []
         for row in range(first, min(first + CHUNK, len(sources))):
             raw = _bytes(root, sources[row])
-            decoder.refuse_binary(raw, sources[row])
-            text, offset = decoder(raw, start=True)
+            own = decoder.of(io.BytesIO(raw))
+            if own is not decoder:
+                others.append((own.encoding, sources[row]))
+            own.refuse_binary(raw, sources[row])
+            text, offset = own(raw, start=True)
             if offset is not None:
                 bad.append((row, offset))
             if text is None or not text.strip():
                 dropped.append(row)
             else:
                 chunk.append(record(text))
-        return b"".join(chunk), dropped, bad
+        return b"".join(chunk), dropped, bad, others
 
     pool = ThreadPoolExecutor(THREADS)
     try:
         with Progress(len(sources), "files", "reading") as progress:
-            for first, (chunk, dropped, bad) in zip(
+            for first, (chunk, dropped, bad, others) in zip(
                 range(0, len(sources), CHUNK), pool.map(read, range(0, len(sources), CHUNK)), strict=True
             ):
                 records += chunk
                 kept[dropped] = False
                 for row, offset in bad:
                     undecodable.add(sources[row], offset)
+                for encoding, source in others:
+                    taken[encoding] += 1
+                    first_taken.setdefault(encoding, source)
                 empty += len(dropped) - (0 if decoder.replace else len(bad))
                 progress.advance(min(CHUNK, len(sources) - first))
     finally:
         pool.shutdown(cancel_futures=True)
-    return np.frombuffer(records, RECORD), kept, empty, undecodable
+    return np.frombuffer(records, RECORD), kept, empty, undecodable, encodings_said(taken, first_taken)
 
 
 def tree_texts(root: Path, sources: list[str], decoder: Decoder) -> list[str]:
     """Read these documents again, in order."""
 
     def read(source):
-        return decoder(_bytes(root, source), start=True)[0]
+        raw = _bytes(root, source)
+        return decoder.of(io.BytesIO(raw))(raw, start=True)[0]
 
     if len(sources) < 8:
         return [read(source) for source in sources]

@@ -165,7 +165,8 @@ class Extraction:
         times, lanes = self.times, self.encoder.lanes if self.encoder else None
         facts = {
             "cache": str(self.path.absolute()),
-            "corpus": str(self.corpus.root.absolute()),
+            "corpus": self.corpus.told["path"],
+            "columns": self.corpus.told.get("columns", {}),
             "corpus_name": self.corpus.name,
             "encoding": self.corpus.decoder.encoding,
             "model": str(self.folder.absolute()),
@@ -199,6 +200,8 @@ def touched_since(corpus, since: float) -> np.ndarray:
         except OSError:
             return True
 
+    if corpus.root is None:  # tables that the caller holds
+        return np.zeros(0, np.int64)
     if corpus.places is None:  # a tree: a file a document
         return np.flatnonzero([touched(source) for source in corpus.sources])
     files = [source.rpartition(":")[0] for source in corpus.sources]

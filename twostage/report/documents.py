@@ -58,7 +58,8 @@ class VectorCost:
 @dataclass
 class KnownDocuments:
     """N documents. key identifies them; digest (N, 32), label (N,), split (N,), sources by row, truncated (N,) or None when
-    unknown; corpus is its path as it was, None when unknown; extraction is what its vectors took, None when unknown."""
+    unknown; corpus is its path as it was, None when unknown; reading: the arguments with which its texts are read again;
+    extraction is what its vectors took, None when unknown."""
 
     key: str
     digest: np.ndarray
@@ -68,7 +69,7 @@ class KnownDocuments:
     label_names: list[str]
     truncated: np.ndarray | None
     corpus: str | None
-    encoding: str
+    reading: dict
     extraction: VectorCost | None = None
 
     def rows_of(self, run: RunView) -> np.ndarray:
@@ -119,10 +120,10 @@ def documents_of(group: Group, runs_dir: Path) -> tuple[KnownDocuments | None, s
 
 def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments:
     facts = read_facts(path)
-    corpus, encoding = corpus_of(run, facts)
+    corpus, reading = corpus_of(run, facts)
     return KnownDocuments(
         cache.fingerprint, cache.digest, cache.label, cache.split_of, Sources(cache), cache.label_names, cache.truncated,
-        corpus, encoding, _extraction(facts),
+        corpus, reading, _extraction(facts),
     )  # fmt: skip
 
 
@@ -134,20 +135,25 @@ def _extraction(facts: dict) -> VectorCost | None:
     return VectorCost(total, *known) if isinstance(total, int | float) else None
 
 
-def corpus_of(run: RunView, facts: dict | None = None) -> tuple[str | None, str]:
-    """Where the corpus lay, as far as a run or the facts beside its cache know, and the encoding of its files."""
+def corpus_of(run: RunView, facts: dict | None = None) -> tuple[str | None, dict]:
+    """Where the corpus lay, as far as a run or the facts beside its cache know, and how its texts are read: the encoding of
+    its files, the columns that were named."""
     tuned, cached = (run.record.get(key) if isinstance(run.record.get(key), dict) else {} for key in ("corpus", "cache"))
-    places = [(facts or {}).get("corpus"), cached.get("corpus"), tuned.get("path")]
-    encodings = [(facts or {}).get("encoding"), cached.get("encoding"), tuned.get("encoding"), "utf-8-sig"]
+    told = [facts or {}, cached, tuned]
+    places = [*(one.get("corpus") for one in told), tuned.get("path")]
     corpus = next((one for one in places if isinstance(one, str) and one and "\0" not in one), None)
-    return corpus, next(one for one in encodings if isinstance(one, str))
+    encoding = next((one.get("encoding") for one in told if isinstance(one.get("encoding"), str)), "utf-8-sig")
+    named = next((one.get("columns") for one in told if isinstance(one.get("columns"), dict)), {})
+    text = [name for name in (named["text"] if isinstance(named.get("text"), list) else []) if isinstance(name, str)]
+    label, split = (named.get(key) if isinstance(named.get(key), str) else None for key in ("label", "split"))
+    return corpus, {"encoding": encoding, "text": text, "label": label, "split": split}
 
 
-def texts_at(corpus: str, encoding: str, sources: list[str], digests: list[str]) -> list[str | None]:
+def texts_at(corpus: str, reading: dict, sources: list[str], digests: list[str]) -> list[str | None]:
     """Read texts from the corpus again, by source and digest (hexadecimal); None where one changed, moved or is gone."""
     from twostage.corpus.reader import texts_of
 
-    return texts_of(corpus, sources, [np.frombuffer(bytes.fromhex(one), np.uint8) for one in digests], encoding)
+    return texts_of(corpus, sources, [np.frombuffer(bytes.fromhex(one), np.uint8) for one in digests], **reading)
 
 
 def _cache_path(run: RunView) -> str | None:

@@ -202,12 +202,12 @@ def _interval(told) -> tuple[float, float]:
 
 def _read_texts(part: SuspectsShown | NearShown, documents: KnownDocuments | None) -> None:
     """Fill in the texts as far as the corpus still holds them."""
-    corpus, encoding = corpus_of(part.run) if documents is None else (documents.corpus, documents.encoding)
+    corpus, reading = corpus_of(part.run) if documents is None else (documents.corpus, documents.reading)
     if corpus is None or not os.path.exists(corpus):
         return
     wanted = [(one, "text", one.source, one.digest) for one in part.first]
     if isinstance(part, NearShown):
         wanted += [(pair, "train_text", pair.train_source, pair.train_digest) for pair in part.first]
-    texts = texts_at(corpus, encoding, [source for *_, source, _ in wanted], [digest for *_, digest in wanted])
+    texts = texts_at(corpus, reading, [source for *_, source, _ in wanted], [digest for *_, digest in wanted])
     for (one, name, *_), text in zip(wanted, texts, strict=True):
         setattr(one, name, text)

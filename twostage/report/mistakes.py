@@ -89,11 +89,11 @@ def _read_texts(found: MistakeFindings, run: RunView, wrong: np.ndarray, documen
     if not known:
         found.notes += ["Where these documents come from is not known here: they are listed by digest."] if len(wrong) else []
         return
-    corpus, encoding = corpus_of(run) if documents is None else (documents.corpus, documents.encoding)
+    corpus, reading = corpus_of(run) if documents is None else (documents.corpus, documents.reading)
     if corpus is None or not os.path.exists(corpus):
         found.notes.append(f"The corpus ({corpus or 'its path is not known'}) is not there now: texts cannot be shown.")
         return
-    texts = texts_at(corpus, encoding, [mistake.source for mistake in known], [mistake.digest for mistake in known])
+    texts = texts_at(corpus, reading, [mistake.source for mistake in known], [mistake.digest for mistake in known])
     for mistake, text in zip(known, texts, strict=True):
         mistake.text = text
     gone = sum(mistake.text is None for mistake in known)

@@ -1,0 +1,68 @@
+"""Which form one file of a corpus has: Parquet, Arrow, JSON, CSV or TSV with a header, lines with tabs."""
+
+import json
+import re
+from pathlib import Path
+
+from twostage.corpus.columnar import ArrowRows, ParquetRows, arrow, class_label_names
+from twostage.corpus.columns import Asked
+from twostage.corpus.decoding import Decoder
+from twostage.corpus.delimited import Delimited, delimited
+from twostage.corpus.json_records import JsonRecords
+from twostage.corpus.lines import TabLines, tab_lines
+from twostage.errors import BadInput, shown
+
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+HEAD = 1 << 16  # bytes
+OTHER = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save it as CSV",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"BZh": "compressed with bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed with xz; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
+    b"\xd0\xcf\x11\xe0": "an old Office file; save it as CSV",
+}
+
+
+def open_table(
+    root: Path, name: str, decoder: Decoder, asked: Asked
+) -> TabLines | Delimited | JsonRecords | ParquetRows | ArrowRows:
+    """The table that a file holds. Raises BadInput, in one line, for what is none."""
+    file, suffix = root / name, Path(name).suffix.lower()
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(HEAD)
+    except OSError as error:
+        raise BadInput(f"{shown(name)}: can't be read ({error.strerror})") from None
+    for magic, what in OTHER.items():
+        if head.startswith(magic):
+            raise BadInput(f"{shown(name)}: {what}")
+    if head.startswith(b"PAR1"):
+        arrow()
+        return ParquetRows(file, name)
+    if suffix == ".arrow" or head.startswith(b"ARROW1"):
+        return ArrowRows(file, name, _features(file))
+    decoder = decoder.of_file(file)
+    decoder.refuse_binary(head, name)
+    start = decoder.lenient(head, start=True).lstrip()
+    if suffix in JSON_SUFFIXES or _is_object(start.split("\n")[0]) or re.match(r"\[\s*\{", start):
+        if re.match(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:', start):
+            raise BadInput(f"{shown(name)}: JSON of columns, as pandas writes it; write rows: to_json(…, orient='records')")
+        return JsonRecords(file, name, decoder, array=start.startswith("["))
+    if suffix == ".csv":
+        return delimited(file, name, decoder, asked, certain=True)
+    return delimited(file, name, decoder, asked, certain=False) or tab_lines(file, name, decoder, asked)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _features(file: Path) -> dict[str, list[str]]:
+    try:
+        return class_label_names(json.loads((file.parent / "dataset_info.json").read_text(encoding="utf-8"))["features"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,217 @@
+"""A corpus as tables: the documents of every row, and texts again from a row's place."""
+
+import os
+from array import array
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from twostage import SPLITS
+from twostage.corpus.columnar import ArrowRows, ParquetRows
+from twostage.corpus.columns import Asked, Columns, choose, fold, missing, no_label, numbers_without_fraction
+from twostage.corpus.decoding import RECORD, Decoder, record
+from twostage.corpus.delimited import Delimited
+from twostage.corpus.findings import Documents, Undecodable, numbered_labels
+from twostage.corpus.folders import SPLIT_NAMES
+from twostage.corpus.json_records import JsonRecords
+from twostage.corpus.lines import TabLines, decoded_lines
+from twostage.corpus.memory_table import Held
+from twostage.errors import BadInput, shown
+from twostage.progress import Progress
+
+SAMPLE = 100  # rows that show what a column holds
+WAY_OUT = "if that is not what the columns hold, name them: --text-column NAME --label-column NAME"
+
+
+@dataclass
+class TablePart:
+    """One table of a corpus. split: None where its rows or the texts decide; columns: None where it has no labels."""
+
+    split: str | None
+    table: TabLines | Delimited | JsonRecords | ParquetRows | ArrowRows | Held
+    columns: Columns | None = None
+
+    @property
+    def in_file(self) -> bool:
+        """Whether rows have a place in bytes."""
+        return hasattr(self.table, "again")
+
+    def source(self, number: int) -> str:
+        """Where a row stands: "train.csv:17", or "train[17]" of a table that the caller holds."""
+        return f"{self.table.name}[{number}]" if isinstance(self.table, Held) else f"{self.table.name}:{number}"
+
+
+def choose_columns(parts: list[TablePart], asked: Asked, class_txt: list[str] | None) -> list[str]:
+    """Choose the columns of every part; return what there is to say of it."""
+    notes = []
+    for part in parts:
+        table = part.table
+        where = table.form if isinstance(table, Held) and part.split is None else shown(table.name)
+        if not table.columns:  # an empty file
+            continue
+        columns = choose(table.columns, asked, where)
+        if columns is None and part.split != "test":
+            raise no_label(table.columns, where)
+        if columns is not None and part.split is None and not asked.split:
+            columns = _with_split(columns, table)
+        labels = [row[len(columns.text)] for row in _sample(table, columns)] if columns else []
+        names = None if columns is None else table.features.get(columns.label)
+        if part.split == "test" and all(missing(one) or one == "" or (names and one == -1) for one in labels):
+            notes.append(f"{where} has no labels: left out")
+            continue
+        if names:
+            columns = replace(columns, names=names, names_from="its features")
+        elif class_txt and (table.ids or (table.guessed and all(_is_number(one) for one in labels))):
+            columns = replace(columns, names=class_txt)
+        part.columns = columns
+        said = columns.said()
+        if said and said not in notes and "<TAB>" not in table.form and table.form != "texts and labels":
+            notes.append(said)
+    return notes
+
+
+def _with_split(columns: Columns, table) -> Columns:
+    """Take the column called split as such where it holds nothing else, so far as can be seen."""
+    found = [name for name in table.columns if fold(name) == "split"]
+    if len(found) != 1 or found[0] in columns.all:
+        return columns
+    wider = replace(columns, split=found[0], guessed=[*columns.guessed, f'split from "{shown(found[0])}"'])
+    values = [row[-1] for row in _sample(table, wider)]
+    return wider if values and all(isinstance(v, str) and fold(v) in SPLIT_NAMES for v in values) else columns
+
+
+def _sample(table, columns: Columns) -> list[list]:
+    return [values for *_, values, _ in islice(table.read(columns.all), SAMPLE) if values is not None]
+
+
+def _is_number(value) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.strip().isdigit())
+
+
+def read_tables(parts: list[TablePart], notes: list[str], size: int) -> Documents:
+    """Read every row of every part. Raises BadInput naming file and row of what is malformed. size: bytes or rows, of all."""
+    records, sources, labels, seen, splits = bytearray(), [], array("i"), {}, array("B")
+    file, offsets, lengths = array("H"), array("q"), array("q")
+    empty, undecodable, unlabelled = 0, Undecodable(), []
+    with Progress(size, "bytes" if parts[0].in_file else "rows", "reading") as progress:
+        for number, part in enumerate(parts):
+            columns = part.columns
+            if columns is None:
+                continue
+            given, unsaid = SPLITS.index(part.split) if part.split else len(SPLITS), 0
+            for row, offset, length, values, bad in part.table.read(columns.all):
+                unsaid += length or 1
+                if unsaid > 1 << 16:
+                    progress.advance(unsaid)
+                    unsaid = 0
+                if bad is not None:
+                    undecodable.add(part.table.name, bad)
+                if values is None:
+                    empty += bad is None
+                    continue
+                source = part.source(row)
+                text, label, split = columns.take(values, source)
+                if text is None:
+                    empty += 1
+                    continue
+                if label is None:
+                    unlabelled.append(source)
+                    continue
+                records += record(text)
+                sources.append(source)
+                labels.append(seen.setdefault(label, len(seen)))
+                splits.append(given if split is None else SPLITS.index(split))
+                file.append(number)
+                offsets.append(offset)
+                lengths.append(length)
+    if unlabelled:
+        first, n = shown(unlabelled[0]), len(unlabelled)
+        more = f", nor in {n - 1:,} more row{'s' * (n > 2)}" if n > 1 else ""
+        raise BadInput(f"{first}: no label{more}; fill it in, or take the row out")
+    names = next((part.columns.names for part in parts if part.columns and part.columns.names_from == "class.txt"), None)
+    if names:
+        place, label_names = np.array([names.index(name) for name in seen], np.int32), names
+    else:
+        given = list(seen)
+        place, label_names = numbered_labels(numbers_without_fraction(given) if parts[0].table.header else given)
+    split = np.array(splits, np.uint8)
+    return Documents(
+        np.frombuffer(records, RECORD), sources, place[np.array(labels, np.int64)], split if (split < 3).all() else None,
+        label_names, empty, undecodable, notes, (np.array(file), np.array(offsets), np.array(lengths)), len(parts),
+        any(part.columns and part.columns.guessed for part in parts), WAY_OUT,
+    )  # fmt: skip
+
+
+def table_texts(parts: list[TablePart], places: list[tuple[int, int, int]]) -> list[str | None]:
+    """Read rows again -> texts, from (part, offset, length) of each, in order; None where it is no text now."""
+    texts: list[str | None] = [None] * len(places)
+    for number in sorted({place[0] for place in places}):
+        part, at = parts[number], [i for i, place in enumerate(places) if place[0] == number]
+        names = list(part.columns.text)
+        if part.in_file:
+            values = _pread(part.table, [places[i][1:] for i in at], names)
+        else:
+            values = part.table.rows([places[i][1] for i in at], names)
+        for i, one in zip(at, values, strict=True):
+            texts[i] = None if one is None else text_again(part.columns, one)
+    return texts
+
+
+def text_again(columns: Columns, values: list) -> str | None:
+    try:
+        return columns.text_from(values, "")
+    except BadInput:
+        return None
+
+
+def _pread(table, places: list[tuple[int, int]], names: list[str]) -> list[list | None]:
+    values: list[list | None] = [None] * len(places)
+    try:
+        descriptor = os.open(table.file, os.O_RDONLY)
+    except OSError as error:
+        raise BadInput(f"{shown(table.name)}: can't be read ({error.strerror})") from None
+    try:
+        for i in sorted(range(len(places)), key=places.__getitem__):
+            offset, length = places[i]
+            values[i] = table.again(os.pread(descriptor, length, offset), names, offset == 0)
+    except OSError as error:
+        raise BadInput(f"{shown(table.name)}: can't be read ({error.strerror})") from None
+    finally:
+        os.close(descriptor)
+    return values
+
+
+def rows_found(part: TablePart, numbers: set[int]):
+    """Yield (number, text) of rows by their numbers, for a corpus that was read before."""
+    names = list(part.columns.text)
+    if not part.in_file:
+        inside = sorted(number for number in numbers if 0 < number <= len(part.table))
+        for number, values in zip(inside, part.table.rows([number - 1 for number in inside], names), strict=True):
+            yield number, text_again(part.columns, values)
+        return
+    left = len(numbers)
+    for number, _, _, values, _ in part.table.read(names):
+        if number in numbers:
+            if values is not None:
+                yield number, text_again(part.columns, values)
+            left -= 1
+            if not left:
+                return
+
+
+def read_class_txt(file: Path, decoder: Decoder) -> list[str]:
+    """Read class.txt: names by line, from id 0."""
+    names = []
+    for number, (_, _, name, bad) in enumerate(decoded_lines(file, decoder), 1):
+        if bad is not None:
+            raise BadInput(f"class.txt:{number}: not {decoder.encoding}; name the encoding with --encoding")
+        names.append(name.strip())
+    while names and not names[-1]:
+        names.pop()
+    for number, name in enumerate(names, 1):
+        if not name or name in names[: number - 1]:
+            what = f"{shown(name)} again" if name else "no name"
+            raise BadInput(f"class.txt:{number}: {what}; each line names one id")
+    return names
