@@ -15,7 +15,7 @@ from twostage.errors import BadInput
 SETTINGS = (
     *cli.CORPUS_SETTINGS, *cli.ENCODER_SETTINGS, "head", "encoder_lr", "head_lr", "epochs", "batch_size", "micro_batch",
     "activation_checkpointing", "checkpoint_minutes", "warmup_fraction", "weight_decay", "class_weight", "activation",
-    "init_head", "lr_scale", "resume", "seed", "runs_dir", "cache_dir",
+    "init_head", "lr_scale", "resume", "tensorboard", "seed", "runs_dir", "cache_dir",
 )  # fmt: skip
 
 EXAMPLES = """examples:
@@ -75,6 +75,11 @@ def build_parser() -> cli.Parser:
         "--checkpoint-minutes", type=cli.number("--checkpoint-minutes", 0, 1e6), default=5.0, metavar="X",
         help="at most so long between checkpoints; there is one after each epoch too (default: 5)",
     )  # fmt: skip
+    memory.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files for TensorBoard beside metrics.jsonl (pip install tensorboard)",
+    )
     memory.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
     )

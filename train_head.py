@@ -11,7 +11,7 @@ import twostage as ts
 from twostage import cli
 from twostage.errors import BadInput
 
-SETTINGS = ("class_weight", "activation", "device", "seed", "runs_dir")
+SETTINGS = ("class_weight", "activation", "device", "seed", "tensorboard", "runs_dir")
 
 EXAMPLES = """examples:
   python train_head.py                                     the four recipes on the only cache in cache/
@@ -80,6 +80,11 @@ def build_parser() -> cli.Parser:
         help="of a head's start and of the documents' order (default: 0)",
     )  # fmt: skip
     run.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files for TensorBoard beside metrics.jsonl (pip install tensorboard)",
+    )
+    run.add_argument(
         "--cache-dir", type=Path, default=Path("cache"), metavar="DIR", help="where CACHE is looked for (default: cache)"
     )
     run.add_argument(
@@ -113,7 +118,7 @@ def main(argv=None) -> int:
 
     # The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
-        given.pop("activation")  # a ceiling has one layer
+        del given["activation"], given["tensorboard"]  # a ceiling has one layer and one epoch
         top = api.ceiling(cache, **given)
         print("\n" + api.below_ceiling(top, runs))
     best = max(runs, key=lambda run: run.val_accuracy)

@@ -23,6 +23,7 @@ from twostage.finetuning.run import FinetuneInputs, train_job
 from twostage.progress import say, spoken
 from twostage.report.build import write_report
 from twostage.report.tables import comparison_lines
+from twostage.runs.events import require_tensorboard
 
 
 def finetune(
@@ -49,6 +50,7 @@ def finetune(
     init_head: str | Path | None = None,
     lr_scale: float = 1.0,
     resume: bool = False,
+    tensorboard: bool = False,
     seed: int = 0,
     runs_dir: str | Path = "runs",
     cache_dir: str | Path = "cache",
@@ -60,6 +62,7 @@ def finetune(
     corpus: a Corpus, or whatever `read_corpus` takes with its keyword arguments. recipe: B4C3 (the default), B4C4, B4 or a
     list of them; or `encoder_lr` and `head_lr` of one's own, a part without a rate being frozen. micro_batch: documents at a
     time, which changes memory and never the result. resume: go on with the newest incomplete run of these settings.
+    tensorboard: event files beside metrics.jsonl.
     Returns one run, or a list where a list of recipes was given.
 
     BadInput: the corpus, the model or a setting cannot be used; nothing to resume; out of memory, with what to do.
@@ -68,8 +71,10 @@ def finetune(
         runs_dir=Path(runs_dir), seed=seed, activation=activation, init_head=init_head and Path(init_head), lr_scale=lr_scale,
         batch_size=batch_size, micro_batch=micro_batch, weight_decay=weight_decay, warmup_fraction=warmup_fraction,
         class_weight=class_weight, activation_checkpointing=activation_checkpointing, checkpoint_minutes=checkpoint_minutes,
-        resume=resume,
+        resume=resume, tensorboard=tensorboard,
     )  # fmt: skip
+    if tensorboard:
+        require_tensorboard()
     with spoken(progress):
         jobs = jobs_of(settings, many(recipe), head, encoder_lr, head_lr, epochs)
         if resume:

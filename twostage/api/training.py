@@ -18,6 +18,7 @@ from twostage.progress import say, spoken
 from twostage.recipes import DIGIT_RULE, find_recipe, recipes_of, scaled
 from twostage.report.build import write_report
 from twostage.report.tables import accuracy_table
+from twostage.runs.events import require_tensorboard
 from twostage.runs.folder import add_to_run
 
 
@@ -44,6 +45,7 @@ def train(
     lr_scale: float = 1.0,
     device: str = "auto",
     seed: int = 0,
+    tensorboard: bool = False,
     runs_dir: str | Path = "runs",
     progress: bool = False,
 ) -> FinishedRun | list[FinishedRun]:
@@ -53,10 +55,13 @@ def train(
 
     With neither `recipe` nor `lr` the four published recipes 1C3, 1C4, 3C4, 3C4-big are run. Lists of head, lr, batch_size
     and weight_decay multiply. seeds: start each head from seeds 0..N-1 and keep the best on val (default: the one `seed`).
+    tensorboard: event files beside metrics.jsonl.
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
     """
     recipes = chosen_recipes(many(recipe), many(lr), many(head), lr_scale)
+    if tensorboard:
+        require_tensorboard()
     with spoken(progress):
         data = loaded(cache, device)
         say_batches(data, many(batch_size) or [64])
@@ -66,7 +71,7 @@ def train(
         changed = [name for name, value in changed.items() if value]
         if recipes and changed:
             say(f"the recipes run with your {', '.join(changed)}, not with their own")
-        common = Common(Path(runs_dir), seeds_of(seeds, seed), seed, activation, class_weight, lr_scale)
+        common = Common(Path(runs_dir), seeds_of(seeds, seed), seed, activation, class_weight, lr_scale, tensorboard)
         runs = []
         for job in jobs:
             runs.append(FinishedRun.of(train_run(data, job, common)))
@@ -88,6 +93,7 @@ def sweep(
     activation: str = "relu",
     device: str = "auto",
     seed: int = 0,
+    tensorboard: bool = False,
     runs_dir: str | Path = "runs",
     progress: bool = False,
 ) -> FinishedRun:
@@ -99,11 +105,13 @@ def sweep(
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
     grid = sweeps.Grid(**lists, **({"epochs": epochs} if epochs else {}))
+    if tensorboard:
+        require_tensorboard()
     with spoken(progress):
         data = loaded(cache, device)
         say_batches(data, grid.batch_sizes)
         say_linear(activation, grid.heads)
-        common = Common(Path(runs_dir), tuple(range(seeds)), seed, activation, class_weight)
+        common = Common(Path(runs_dir), tuple(range(seeds)), seed, activation, class_weight, tensorboard=tensorboard)
         found = FinishedRun.of(sweeps.run_sweep(data, grid, common), cache=data.cache.path)
         write_report(common.runs_dir)
         return found

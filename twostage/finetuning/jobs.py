@@ -53,6 +53,7 @@ class FinetuneSettings:
     activation_checkpointing: bool = False
     checkpoint_minutes: float = 5.0
     resume: bool = False
+    tensorboard: bool = False
 
 
 def jobs_of(

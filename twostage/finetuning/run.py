@@ -62,7 +62,7 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         "activation_checkpointing": asked.activation_checkpointing, "init_head": start, "device": device.type,
         "threads": torch.get_num_threads(), "model": str(setting.folder.resolve()), "encoder": setting.encoder,
         "label_names": names, "n_train": len(rows["train"]), "n_val": len(rows["val"]), "n_test": len(rows["test"]), **about,
-    }  # fmt: skip
+    } | ({"tensorboard": True} if asked.tensorboard else {})  # fmt: skip
     run = open_run(asked.runs_dir, job, settings, asked.resume)
     if run.record["status"] == "complete":
         say(f"{run.path} is complete: nothing to train")

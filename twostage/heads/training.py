@@ -42,6 +42,7 @@ class Common:
     activation: str = "relu"
     class_weight: str = "none"
     lr_scale: float = 1.0
+    tensorboard: bool = False
 
 
 def recipe_job(recipe: Recipe, **changed) -> HeadJob:
@@ -137,7 +138,7 @@ def run_settings(data: HeadData, common: Common) -> dict:
     return {
         "script": "train_head.py", "encoder_lr": None, "activation": common.activation, "class_weight": common.class_weight,
         "order_seed": common.seed, "device": str(data.device), "threads": torch.get_num_threads(), **data.facts(),
-    }  # fmt: skip
+    } | ({"tensorboard": True} if common.tensorboard else {})  # fmt: skip
 
 
 def trial_settings(trial: Trial) -> dict:

@@ -1,7 +1,7 @@
 """Run folders: what a training run leaves behind. The keys of run.json are those of RunRecord.
 
 <runs-dir>/<name>/run.json          settings and results; `status` is running, complete, failed or interrupted
-                  metrics.jsonl     one line an epoch, as it goes
+                  metrics.jsonl     one line an epoch, as it goes; events.out.tfevents.* beside it with --tensorboard
                   predictions.npz   digest, label, predicted, probabilities, source of the test documents
                   head/ or model/   what was trained
 """
@@ -20,6 +20,7 @@ import numpy as np
 from twostage import metrics
 from twostage.errors import BadInput
 from twostage.files import discard, disk_trouble, partial_of, release_lock, replacing, sweep, sync, write_text
+from twostage.runs.events import Events, remove_events
 from twostage.runs.record import SCHEMA, checked, undeclared
 from twostage.versions import versions
 
@@ -32,6 +33,7 @@ class Run:
 
     def __init__(self, path: Path, record: dict, lock=None):
         self.path, self.record, self.started, self.lock = path, record, time.monotonic(), lock
+        self.events = None  # open once something is logged, where the record asks for them
 
     def __enter__(self) -> "Run":
         return self
@@ -45,6 +47,9 @@ class Run:
                 self.write()
         if self.lock is not None:
             release_lock(self.lock)
+        if self.events is not None:
+            with contextlib.suppress(OSError):
+                self.events.close()
         if isinstance(error, OSError):
             where = error.filename or self.path
             raise BadInput(
@@ -59,10 +64,14 @@ class Run:
         """Append lines to metrics.jsonl: each an epoch of the run, or of one of its trials."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(_plain(line), ensure_ascii=False) + "\n" for line in lines)
+        if self.record.get("tensorboard"):
+            self.events = self.events or Events(self.path)
+            self.events.add(list(lines))
 
     def rewrite_log(self, lines: list[dict]) -> None:
         """Begin metrics.jsonl anew with these lines: what a resumed run had behind it at its checkpoint."""
         write_text(self.path / "metrics.jsonl", "")
+        remove_events(self.path)
         self.log(*lines)
 
     def finish(self, **results) -> None:

@@ -139,6 +139,7 @@ class RunRecord:
     trial: Count | None = key("`index` of the trial chosen on val; the keys above are that one's (several seeds, sweeps)")
     trials: list[TrialRecord] | None = key("all of them, as below (several seeds, sweeps)")
     diverged: list[TrialRecord] | None = key("trials without a single good epoch (several seeds, sweeps)")
+    tensorboard: bool | None = key("true where event files for TensorBoard stand beside metrics.jsonl")
     grid: dict | None = key("what a sweep was asked to span")
     l2: Number | None = key("the strength chosen on val (ceilings, the baseline)")
     strengths: list[Strength] | None = key("all that were tried, as below (ceilings, the baseline)")
