@@ -1,6 +1,7 @@
 """Who may import whom: one table, held against every import that the code has, those inside functions too."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,16 @@ def test_every_room_has_its_place_in_the_table_and_there_are_at_most_24():
     rooms = {room(path) for path in MODULES} - {"report.__main__"}
     assert rooms <= GROUND | set(MAY_IMPORT) | DOORS
     assert len(rooms) <= 24, sorted(rooms)
+
+
+def test_the_map_in_contributing_is_this_table():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where things are")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in page.split("\n") if line.startswith("| ") and line[2].isdigit()]
+    told = {names: set(re.findall(r"`([\w.]+)`", may)) for _, names, _, may in rows}
+    for owner, may in MAY_IMPORT.items():
+        assert told[f"`{owner}`"] == may, owner
+    every = {name for names in told for name in re.findall(r"`(\w+)`", names)}
+    assert every == {room(path) for path in MODULES} - {"report.__main__", "__init__"}
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
