@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -154,9 +155,26 @@ def test_killed_in_the_middle_and_run_again_it_ends_with_the_same_bytes(run, cor
         assert "Traceback" not in killed.stderr
     assert killed.stdout == ""
     assert not (target / whole.name).exists()
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    plan = run_script("extract.py", *options, "--dtype", "float32", "--plan").stdout
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     resumed, log = run(corpus, cache="killed")
     assert "resuming" in log and "committed before" in log
     assert resumed.read_bytes() == whole.read_bytes()
+    done = read_json(Path(f"{resumed}.json"))["documents"]
+    assert done["committed_before"] == 192
+    assert re.search(rf"^to encode +{done['encoded']}$", plan, re.M) and re.search(r"^committed before +192$", plan, re.M)
+
+
+def test_a_kill_between_the_cache_and_the_facts_beside_it_is_made_good_by_the_same_command(run, corpus):
+    path, _ = run(corpus)
+    told = read_json(Path(f"{path}.json"))
+    Path(f"{path}.json").unlink()
+    run(corpus)
+    again = read_json(Path(f"{path}.json"))
+    assert {key: again[key] for key in ("cache", "corpus", "model", "encoding")} == {
+        key: told[key] for key in ("cache", "corpus", "model", "encoding")
+    }
 
 
 def test_relabelled_or_fewer_documents_encode_nothing_and_load_no_model(run, corpus, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twostage import ranks
 from twostage.cache.identity import Identity, cache_path
-from twostage.cache.reader import FeatureCache, open_cache, verify_cache
+from twostage.cache.reader import FeatureCache, open_cache, read_facts, verify_cache
 from twostage.cache.writer import CacheWriter
 from twostage.corpus import reader
 from twostage.corpus.audit import audit as audit_documents
@@ -41,6 +41,8 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache:
         with CacheWriter(job.path, job.identity) as writer:
             if writer.finished:
                 say(f"complete already: {job.path}")
+                if not read_facts(job.path):  # a kill came between the cache and what stands beside it
+                    job.write_facts(None)
             else:
                 job.fill(writer)
                 job.check_unchanged()

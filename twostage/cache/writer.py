@@ -68,6 +68,20 @@ class CacheWriter:
     def done(self) -> np.ndarray:
         return np.repeat(self.page_done == 1, PAGE_ROWS)[: len(self.identity.sources)]
 
+    def look(self) -> np.ndarray:
+        """(N,) bool: the documents that a writer would find committed. Takes no lock and writes nothing."""
+        if os.path.lexists(self.path):
+            return np.ones(len(self.identity.sources), bool)
+        if not os.path.lexists(self.partial):
+            return np.zeros(len(self.identity.sources), bool)
+        try:
+            self._open(self.partial, writable=False)
+            self._find_pages()
+        finally:
+            if self.file is not None:
+                self.file.close()
+        return self.done
+
     def commit(self, first: int, vectors: np.ndarray, token_count: np.ndarray, truncated: np.ndarray) -> None:
         """Keep a window of whole pages for good: it survives whatever happens after the return.
 
@@ -159,14 +173,8 @@ class CacheWriter:
     def _resume(self) -> None:
         self._open(self.partial, writable=True)
         self._restore_structure()
-        fingerprint, total = self.identity.fingerprint, len(self.reader)
-        marked = self.file.read("page_done") == 1
-        self.digests = {name: self.file.read(name) for name in ("vectors_digest", "facts_digest")}
-        good = marked.copy()
-        for page in np.flatnonzero(marked).tolist():
-            good[page] = facts_digest(fingerprint, page, self.facts) == self.digests["facts_digest"][page].tobytes()
-        good[self.file.bad_pages(fingerprint, np.flatnonzero(marked))] = False
-        self.page_done = good.astype(np.uint8)
+        total = len(self.reader)
+        marked, good = self._find_pages()
         if not marked.any():
             return
         with disk_trouble(self.partial, REFUSED, AGAIN):
@@ -175,6 +183,17 @@ class CacheWriter:
         lost = np.flatnonzero(marked & ~good).tolist()
         if lost:
             say(f"encoding again what does not match its digest: {page_rows(lost, total)}")
+
+    def _find_pages(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which pages are marked as committed, and which of them match their digests."""
+        fingerprint, marked = self.identity.fingerprint, self.file.read("page_done") == 1
+        self.digests = {name: self.file.read(name) for name in ("vectors_digest", "facts_digest")}
+        good = marked.copy()
+        for page in np.flatnonzero(marked).tolist():
+            good[page] = facts_digest(fingerprint, page, self.facts) == self.digests["facts_digest"][page].tobytes()
+        good[self.file.bad_pages(fingerprint, np.flatnonzero(marked))] = False
+        self.page_done = good.astype(np.uint8)
+        return marked, good
 
     def _restore_structure(self) -> None:
         """Write the bytes between the tables again where they are not as at the start: readers may overlook such

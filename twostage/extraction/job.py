@@ -11,6 +11,7 @@ import numpy as np
 from twostage import ranks
 from twostage.cache.reader import write_facts
 from twostage.cache.reuse import find_vectors, nearest_cache
+from twostage.cache.writer import CacheWriter
 from twostage.corpus.folders import bytes_path
 from twostage.encoder.checkpoint import digest_files
 from twostage.errors import BadInput
@@ -35,11 +36,11 @@ class Extraction:
     ):
         self.folder, self.tokens, self.corpus, self.identity, self.path = folder, tokens, corpus, identity, path
         self.device, self.tokens_per_batch, self.since = device, tokens_per_batch, since
-        self.times, self.encoder, self.resumed, self.crew = Times(), None, False, Crew()
+        self.times, self.encoder, self.resumed, self.crew, self.plan = Times(), None, False, Crew(), None
 
     def plan_only(self) -> list[str]:
         """Return the plan as lines, from a sample and a few timed batches; nothing is written."""
-        done = np.full(len(self.corpus), self.path.exists())
+        done = CacheWriter(self.path, self.identity).look()
         lent = find_vectors(self.path.parent, self.identity)
         self._look_ahead(done, lent.have)
         self._close()
@@ -177,16 +178,17 @@ class Extraction:
             "ranks": ranks.size(),
             "lanes": lanes.lanes if lanes else 0,
             "tokens_per_batch": lanes.tokens_per_batch if lanes else 0,
-            "documents": {
+            "certificate": certificate,
+        }
+        if self.plan:  # else the cache was there already, and only this file was lost
+            facts["documents"] = {
                 "all": self.plan.documents, "encoded": times.documents, "committed_before": self.plan.done,
                 "lent_by_caches": self.plan.lent, "copied_from_same_text": self.plan.copies,
-            },
-            "seconds": {
+            }  # fmt: skip
+            facts["seconds"] = {
                 name: round(getattr(times, name), 3) for name in ("total", "read", "tokenize", "encode", "write", "idle")
-            } | {"warm_up": round(self.plan.warm_up, 3), "planned": round(self.plan.seconds, 3)},
-            "tokens": times.tokens,
-            "certificate": certificate,
-        }  # fmt: skip
+            } | {"warm_up": round(self.plan.warm_up, 3), "planned": round(self.plan.seconds, 3)}
+            facts["tokens"] = times.tokens
         with contextlib.suppress(OSError):  # advisory: the cache is complete without it
             write_facts(self.path, facts)
 
