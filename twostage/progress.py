@@ -87,7 +87,8 @@ class Progress:
         rate = (self.done - self.first) / (now - self.start)
         left = (self.total - self.done) / rate if rate else float("inf")
         figures = "".join(f", {name} {value}" for name, value in self.figures.items())
-        return f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s, {duration(left)} left{figures}"
+        speed = f"{rate:,.1f}/s" if rate >= 0.05 else f"{1 / rate:,.0f} s each" if rate else "none finished yet"
+        return f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {speed}, {duration(left)} left{figures}"
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import ROOT, expect_refusal, run_script
 from tests.report.made import ENCODER, THREE, change, make_corpus, make_run, read_csv, report, texts_for
+from tests.report.test_knowledge import calibration, views
 from twostage.cache.reader import write_facts
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
 from twostage.report.build import write_report
@@ -294,6 +295,32 @@ def test_the_report_imports_no_torch_and_no_plotting(tmp_path):
 
 def test_a_runs_folder_that_does_not_exist_is_refused(tmp_path):
     expect_refusal(run_script("-m", "twostage.report", "--runs-dir", tmp_path / "none"), "none", "not a folder")
+
+
+def test_results_csv_says_which_vectors_a_trial_saw_and_how_far_its_probabilities_hold(tmp_path):
+    trials = [
+        {"index": i, "view": i, "head": "1C", "head_lr": 1e-2, "seed": 0, "epochs": [{"epoch": 1, "val_accuracy": 0.5}], "best_epoch": 1}
+        for i in (0, 1)
+    ]  # fmt: skip
+    raw = {
+        "views": views(("cls", "mean"), (-4,)),
+        "view": 1,
+        "n_trials": 2,
+        "trials": trials,
+        "trial": 1,
+        "calibration": calibration(),
+    }
+    make_run(tmp_path, "sweep", epochs=(0.5,), raw=raw)
+    make_run(tmp_path, "1C3", recipe="1C3", epochs=(0.5,))
+    make_run(tmp_path, "tfidf", script="baseline", head=None, head_lr=None, encoder=None, epochs=(0.5,))
+    write_report(tmp_path)
+    seen = {
+        (r["run"], r["trial"]): [r[k] for k in ("pooling", "layer", "temperature", "ece", "brier")] for r in read_csv(tmp_path)
+    }
+    assert seen == {
+        ("sweep", "0"): ["cls", "-4", "", "", ""], ("sweep", "1"): ["mean", "-4", "1.62", "0.012", "0.1"],
+        ("1C3", ""): ["cls", "-1", "", "", ""], ("tfidf", ""): ["", "", "", "", ""],
+    }  # fmt: skip
 
 
 def test_every_column_of_results_csv_is_described():

@@ -3,9 +3,10 @@
 from twostage.recipes import RECIPES
 from twostage.report.knowledge import knowledge_of
 from twostage.report.verdict import verdict
-from twostage.report.words import acc, count, interval, memory, padded, per_minute, rates, seconds, signed, width
+from twostage.report.words import acc, count, interval, memory, per_minute, rates, seconds, signed
 from twostage.runs.comparison import compare
 from twostage.runs.groups import Group, has_published
+from twostage.text_table import width
 
 PUBLISHED_NOTE = (
     "Published: each figure is a multiple of 1/64, read off one batch (about ±10 points at 0.8); the number of steps was not "
@@ -93,3 +94,8 @@ def cell(value: str) -> str:
     """Text that stays in its cell and means nothing to Markdown or HTML."""
     value = " ".join(str(value).split())
     return "".join(f"\\{c}" if c in "\\`|<>[]_#" else c for c in value)
+
+
+def padded(value: str, columns: int, left: bool) -> str:
+    gap = " " * (columns - width(value))
+    return value + gap if left else gap + value

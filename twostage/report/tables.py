@@ -3,7 +3,8 @@
 import numpy as np
 
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
-from twostage.report.words import aligned, chance, memory, seconds
+from twostage.report.words import chance, memory, seconds
+from twostage.text_table import text_table
 
 CAPTION = (
     "published: every figure there is a multiple of 1/64, read off one batch (95 % interval about ±0.10 at 0.8), "
@@ -25,7 +26,8 @@ def accuracy_table(records: list[dict]) -> str:
             published = True
             figures = [f"{figure:.3f}" for figure in recipe.published]
             columns.append(["published", *figures] + [""] * (len(columns[0]) - 1 - len(figures)))
-    lines = aligned(list(zip(*columns, strict=True)))
+    head, *rows = zip(*columns, strict=True)
+    lines = text_table(head, rows, most=100, right=head[1:])
     first = records[0]
     title = (
         f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; "
@@ -78,5 +80,7 @@ def comparison_lines(found: dict) -> list[str]:
         rows.append((f"{kind} {one['run']}", *figures, memory(one["peak_memory_bytes"])))
     rate = found["points_per_minute"]
     bought = "" if rate is None else f", {rate:+.2f} points a minute of extra training"
-    lines = aligned(rows, left=len(rows[0]))
-    return [*lines, f"fine-tuning: {found['points_gained']:+.1f} points{chance(found['mcnemar_p'])}{bought}"]
+    return [
+        *text_table(rows[0], rows[1:], most=100),
+        f"fine-tuning: {found['points_gained']:+.1f} points{chance(found['mcnemar_p'])}{bought}",
+    ]

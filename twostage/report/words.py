@@ -1,6 +1,5 @@
 """How the report says figures and runs in words."""
 
-import unicodedata
 from datetime import datetime
 
 from twostage.runs.groups import Group
@@ -65,25 +64,6 @@ def per_minute(rate: float | None) -> str:
     if rate is None:
         return "–"
     return (f"{rate:.2f}" if abs(rate) < 10 else f"{rate:.0f}").replace("-", "−")
-
-
-def aligned(rows: list[tuple[str, ...]], left: int = 1) -> list[str]:
-    """Lines of a table: the first `left` columns to the left, the others to the right, as wide as a terminal shows them."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(padded(cell, w, i < left) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
-
-
-def padded(text: str, columns: int, left: bool = True) -> str:
-    gap = " " * (columns - width(text))
-    return text + gap if left else gap + text
-
-
-def width(text: str) -> int:
-    """How many columns of a terminal the text takes: a Chinese character takes two."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def rates(run: RunView) -> str:

@@ -21,7 +21,9 @@ SETTINGS = (
 EPOCH = ("epoch", "train_loss", "val_accuracy", "val_macro_f1", "seconds")
 TEST = ("test_accuracy", "test_ci95_low", "test_ci95_high", "test_macro_f1")
 SIZES = ("n_train", "n_val", "n_test", "steps", "wall_seconds", "peak_memory_bytes", "fingerprint", "created")
-COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES)
+VIEW = ("pooling", "layer")
+TRUST = ("temperature", "ece", "brier")
+COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES, *VIEW, *TRUST)
 
 
 def write_results(runs: list[RunView], path: Path) -> None:
@@ -38,10 +40,11 @@ def rows_of(run: RunView) -> list[dict]:
     record = run.record
     if not run.complete:
         return [{"run": run.name, **_plain(record, ("status", *SETTINGS, *SIZES))}]
-    tests = dict(zip(TEST, (run.accuracy, *run.interval, record["test_macro_f1"]), strict=True))
+    tests = dict(zip(TEST, (run.accuracy, *run.interval, record["test_macro_f1"]), strict=True)) | _trust(record)
     rows = []
     for number, part in enumerate(run.trials or [record]):
         common = {"run": run.name, **_plain(record, ("status", *SETTINGS, *SIZES)), **_plain(part, SETTINGS)}
+        common |= _view(record, part)
         if run.trials:
             common["trial"] = part.get("index", number)
         scored = not run.trials or common["trial"] == record.get("trial")
@@ -50,6 +53,20 @@ def rows_of(run: RunView) -> list[dict]:
             row = {**common, **_plain(epoch, EPOCH), "chosen": int(chosen)}
             rows.append(row | tests if chosen and scored else row)
     return rows
+
+
+def _view(record: dict, part: dict) -> dict:
+    """Which vectors a run or trial was trained on; nothing for a run without vectors, as TF-IDF is."""
+    views, number = record.get("views") or [], part.get("view")
+    told = views[number] if isinstance(number, int) and 0 <= number < len(views) else record.get("encoder")
+    return {"layer": -1, **_plain(told, VIEW)} if isinstance(told, dict) else {}
+
+
+def _trust(record: dict) -> dict:
+    """What calibration found on test, after it."""
+    told = record.get("calibration") or {}
+    after = {key: told[key][1] for key in ("ece", "brier") if len(told.get(key) or []) == 2}
+    return _plain(told, TRUST) | after
 
 
 def _plain(record: dict, names: tuple[str, ...]) -> dict:
