@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 # A room is a package or a module at the top of twostage/. Each line: the rooms of a floor, then what they may import.
 # The ground, and the facts in twostage/__init__ (version, SPLITS), are open to all.
-GROUND = {"errors", "progress", "memory", "files", "versions", "metrics", "recipes", "ranks", "calibration", "text_table"}
+GROUND = {"errors", "progress", "memory", "files", "versions", "metrics", "recipes", "ranks", "text_table"}
 MAY_IMPORT = {
     "corpus": set(),
     "encoder": set(),

@@ -31,7 +31,7 @@ def output(capsys, *args):
     return capsys.readouterr().out.split("\n")[:-1]
 
 
-def test_predict_gives_the_probabilities_of_the_training_run_for_its_own_test_texts(head_run, tmp_path, tiny_tree):
+def test_predict_gives_the_calibrated_probabilities_of_the_training_run_for_its_own_test_texts(head_run, tmp_path, tiny_tree):
     cache = open_cache(next((tmp_path / "cache").glob("*.h5")))
     rows = np.flatnonzero(cache.split_of == 2)
     texts = [(tiny_tree / cache.sources[row]).read_text(encoding="utf-8") for row in rows]
@@ -39,7 +39,11 @@ def test_predict_gives_the_probabilities_of_the_training_run_for_its_own_test_te
         trained = load_run(head_run, dtype="float32", device="cpu")
         found = trained.probabilities(texts)
         trained.close()
-        assert np.abs(found - saved["probabilities"]).max() < 1e-5
+        temperature = json.loads((head_run / "run.json").read_text(encoding="utf-8"))["calibration"]["temperature"]
+        assert temperature == saved["temperature"] != 1
+        calibrated = saved["probabilities"].astype(float) ** (1 / temperature)
+        calibrated /= calibrated.sum(1, keepdims=True)
+        assert np.abs(found - calibrated).max() < 1e-5 and (found.argmax(1) == saved["predicted"]).all()
         assert (saved["digest"] == cache.digest[rows]).all()
 
 
@@ -74,6 +78,28 @@ def test_json_holds_label_probabilities_and_text(head_run, capsys):
     for one in found:
         first, second = (entry["probability"] for entry in one["top"])
         assert first >= second and (one["label"], one["probability"]) == (one["top"][0]["label"], first)
+
+
+def test_below_the_least_probability_the_answer_is_none(head_run, capsys):
+    probabilities = [json.loads(line)["probability"] for line in output(capsys, head_run, "--json", *NEWS)]
+    between = sorted(probabilities)[1]
+    lines = output(capsys, head_run, "--min-probability", between, *NEWS)
+    assert [line.split("\t")[0] == "none" for line in lines] == [p < between for p in probabilities]
+    assert "none\t" + f"{min(probabilities):.4f}" in lines
+    found = [json.loads(line) for line in output(capsys, head_run, "--json", "--min-probability", between, *NEWS, "")]
+    assert [one["label"] is None for one in found] == [*(p < between for p in probabilities), True]
+    assert [one["probability"] for one in found] == [*probabilities, None] and all(len(one["top"]) == 3 for one in found[:3])
+    with pytest.raises(SystemExit):
+        predict.main([str(head_run), "--min-probability", "1.5", NEWS[0]])
+
+
+def test_a_run_from_before_calibration_predicts_as_it_did(head_run):
+    record = json.loads((head_run / "run.json").read_text(encoding="utf-8"))
+    del record["calibration"]
+    (head_run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    trained = load_run(head_run, dtype="float32", device="cpu")
+    assert trained.temperature == 1
+    trained.close()
 
 
 def test_more_classes_than_there_are_gives_all_of_them(head_run, capsys):

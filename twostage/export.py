@@ -60,6 +60,7 @@ def export(run: Path, out: Path | None = None, model: str | None = None) -> Path
                 write_head_run(run, partial, model)
             else:
                 shutil.copytree(run / "model", partial, dirs_exist_ok=True)
+                calibrate_copy(run, partial)
     except OSError as error:
         raise BadInput(
             f"cannot write {error.filename or out} ({error.strerror}): give an --out that can be written to"
@@ -67,11 +68,18 @@ def export(run: Path, out: Path | None = None, model: str | None = None) -> Path
     return out
 
 
+def calibrate_copy(run: Path, folder: Path) -> None:
+    from twostage.models.calibrated import cool_folder, temperature_of
+
+    if temperature_of(run) != 1:
+        cool_folder(folder, temperature_of(run))
+
+
 def write_head_run(run: Path, folder: Path, model: str | None) -> None:
-    from twostage.models.head import load_head
+    from twostage.models.calibrated import load_calibrated
     from twostage.models.saved import encoder_folder
 
-    head, config = load_head(run / "head")
+    head, config = load_calibrated(run)
     encoder = encoder_folder(run, config, model or model_of_older_run(run))
 
     from twostage.encoder.encoder import load_bert, load_tokenizer
@@ -79,7 +87,12 @@ def write_head_run(run: Path, folder: Path, model: str | None) -> None:
 
     settings = config["encoder"]
     extra = {name: settings[name] for name in ("pooling", "max_length", "truncation")}
-    extra |= {"head": config["head"], "activation": config["activation"], "encoder": settings}
+    extra |= {
+        "head": config["head"],
+        "activation": config["activation"],
+        "encoder": settings,
+        "temperature": config["temperature"],
+    }
     bert = load_bert(encoder, pooler=settings["pooling"] == "pooler")
     save_classifier(bert, head, config["label_names"], load_tokenizer(encoder), folder, extra)
 

@@ -34,6 +34,10 @@ def build_parser() -> cli.Parser:
     out = parser.add_argument_group("output, a line a text, in the order of the input")
     out.add_argument("--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes a text (default: 3)")
     out.add_argument(
+        "--min-probability", type=cli.number("--min-probability", 0, 1), default=0.0, metavar="P",
+        help="answer none where the most probable class stays below P (default: 0, always an answer)",
+    )  # fmt: skip
+    out.add_argument(
         "--json", action="store_true", help="JSON lines (default: label, probability, label, probability ... between tabs)"
     )
     how = parser.add_argument_group("encoder")
@@ -65,7 +69,8 @@ def main(argv=None) -> int:
             for number, text in enumerate(chunk, done + 1):
                 probabilities = next(found) if text.strip() else None
                 top = [] if probabilities is None else best(probabilities, trained.label_names, args.top_k)
-                print(as_json(text, top) if args.json else as_line(top))
+                known = not top or top[0][1] >= args.min_probability
+                print(as_json(text, top, known) if args.json else as_line(top, known))
                 if probabilities is None:
                     empty += 1
                     if empty == 1:
@@ -144,16 +149,25 @@ def best(probabilities, label_names: list[str], k: int) -> list[tuple[str, float
     return [(label_names[i], float(probabilities[i])) for i in order]
 
 
-def as_line(top: list[tuple[str, float]]) -> str:
-    """label, probability, label, probability ... between tabs; an empty line for an empty text."""
+def as_line(top: list[tuple[str, float]], known: bool = True) -> str:
+    """label, probability, label, probability ... between tabs; an empty line for an empty text.
+
+    Where the answer is withheld: none, the highest probability.
+    """
+    if not known:
+        return f"none\t{top[0][1]:.4f}"
     return "\t".join(f"{' '.join(name.split())}\t{p:.4f}" for name, p in top)
 
 
-def as_json(text: str, top: list[tuple[str, float]]) -> str:
-    """{"label": ..., "probability": ..., "top": [{"label": ..., "probability": ...}, ...], "text": ...}; nulls for an empty text."""
+def as_json(text: str, top: list[tuple[str, float]], known: bool = True) -> str:
+    """{"label": ..., "probability": ..., "top": [{"label": ..., "probability": ...}, ...], "text": ...}; nulls for an empty text.
+
+    Where the answer is withheld the label alone is null.
+    """
     label, probability = top[0] if top else (None, None)
     entries = [{"label": name, "probability": p} for name, p in top]
-    return json.dumps({"label": label, "probability": probability, "top": entries, "text": text}, ensure_ascii=False)
+    answer = {"label": label if known else None, "probability": probability, "top": entries, "text": text}
+    return json.dumps(answer, ensure_ascii=False)
 
 
 if __name__ == "__main__":

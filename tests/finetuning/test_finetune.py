@@ -315,6 +315,28 @@ def test_predictions_are_those_of_the_saved_model(three_recipes, tiny_bert):
         assert found["probabilities"][row] == pytest.approx(expected, abs=1e-5)
 
 
+def test_an_export_of_a_fine_tuned_run_is_calibrated_as_predict_is(three_recipes, tmp_path):
+    from twostage.export import export
+    from twostage.models.saved import load_folder, load_run
+
+    runs, _, corpus = three_recipes
+    run = runs / "B4C3-x10"
+    record, texts = read_json(run / "run.json"), corpus.texts(np.flatnonzero(corpus.split == 2))
+    temperature = record["calibration"]["temperature"]
+    assert temperature != 1 and record["calibration"]["n_val"] == record["n_val"]
+    loaded = [
+        load_run(run, dtype="float32", device="cpu"),
+        load_folder(export(run, tmp_path / "out"), dtype="float32", device="cpu"),
+    ]
+    by_predict, by_export = (one.probabilities(texts) for one in loaded)
+    for one in loaded:
+        one.close()
+    saved = np.load(run / "predictions.npz")
+    calibrated = saved["probabilities"].astype(float) ** (1 / temperature)
+    assert np.abs(calibrated / calibrated.sum(1, keepdims=True) - by_predict).max() < 1e-4
+    assert np.abs(by_export - by_predict).max() < 1e-5 and (by_export.argmax(1) == saved["predicted"]).all()
+
+
 def test_transformers_own_pipeline_reads_the_model(three_recipes):
     from transformers import pipeline
 

@@ -24,6 +24,7 @@ from twostage.models.classifier import join, save_classifier
 from twostage.models.head import build_head
 from twostage.progress import say
 from twostage.recipes import RECIPES
+from twostage.runs.calibration import calibrate
 from twostage.runs.comparison import against_frozen
 from twostage.runs.folder import Run, add_to_run, best_epoch, read_run, save_predictions, score_test
 
@@ -122,7 +123,9 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
     probabilities = torch.from_numpy(logits).double().softmax(1).float().numpy()
     split = np.flatnonzero(setting.corpus.split == 2)
     sources = [setting.corpus.sources[row] for row in split]
-    save_predictions(run.path, setting.corpus.digest[split], test.label, probabilities, sources)
+    val = setting.rows["val"]
+    trust = calibrate(scores(tuner.model, val, tuner.plan, tuner.pad, "calibrating on val"), val.label, logits, test.label)
+    save_predictions(run.path, setting.corpus.digest[split], test.label, probabilities, sources, trust["temperature"])
     about = {
         "head": job.head, "activation": activation, "pooling": "cls", "max_length": setting.encoder["max_length"],
         "truncation": setting.encoder["truncation"], "encoder": setting.encoder,
@@ -132,7 +135,7 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
     peak = max(memory.peak_bytes(tuner.plan.device), run.record.get("peak_memory_bytes") or 0)
     run.finish(
         **score_test(test.label, probabilities.argmax(1), names), epochs=so_far.epochs,
-        best_epoch=best_epoch(so_far.epochs), steps=tuner.sampler.steps * job.epochs, peak_memory_bytes=peak,
+        best_epoch=best_epoch(so_far.epochs), calibration=trust, steps=tuner.sampler.steps * job.epochs, peak_memory_bytes=peak,
         wall_seconds=round(so_far.seconds, 3),
     )  # fmt: skip
     tidy(run, runs_dir)

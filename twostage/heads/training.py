@@ -14,6 +14,7 @@ from twostage.heads.data import HeadData
 from twostage.models.head import save_head
 from twostage.progress import Progress, say
 from twostage.recipes import BATCH_SIZE, Recipe
+from twostage.runs.calibration import calibrate
 from twostage.runs.folder import Run, create_run, save_predictions, score_test
 
 EPOCHS = 20  # of whatever is no recipe
@@ -111,19 +112,21 @@ def require_memory(data: HeadData, trials: list[Trial]) -> None:
 def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, trials: list[Trial] | None, **more) -> None:
     """Score the chosen head on test, once; write head/, predictions.npz and run.json (`more`: further keys)."""
     head = head.to(data.device)
-    with torch.no_grad():
-        parts = [head(data.vectors[rows].float()).softmax(1).cpu() for rows in data.test.split(4096)]
-    probabilities = torch.cat(parts).numpy()
+    logits = {name: logits_of(head, data, rows) for name, rows in (("val", data.val), ("test", data.test))}
+    probabilities = logits["test"].softmax(1).cpu().numpy()
     test = data.test.cpu().numpy()
     labels = data.cache.label[test]
     sources = [data.cache.source(row) for row in test]
-    save_predictions(run.path, data.cache.digest[test], labels, probabilities, sources)
+    val = logits["val"].cpu().numpy(), data.labels[data.val].cpu().numpy()
+    trust = calibrate(*val, logits["test"].cpu().numpy(), labels)
+    save_predictions(run.path, data.cache.digest[test], labels, probabilities, sources, trust["temperature"])
     config = {
         "head": chosen.head, "hidden_size": data.hidden, "activation": common.activation, "label_names": data.label_names,
         "encoder": data.cache.encoder, "fingerprint": data.cache.fingerprint,
     }  # fmt: skip
     save_head(run.path / "head", head, config)
     results = trial_settings(chosen) | trial_results(chosen) | score_test(labels, probabilities.argmax(1), data.label_names)
+    results["calibration"] = trust
     if trials:
         results["trial"] = chosen.index
         results["trials"] = [trial_record(t) for t in trials if t.epochs]
@@ -131,6 +134,12 @@ def finish_run(data: HeadData, run: Run, common: Common, chosen: Trial, head, tr
     if chosen.batch_size:
         results["steps"] = math.ceil(data.train.numel() / chosen.batch_size) * len(chosen.epochs)
     run.finish(**results, peak_memory_bytes=memory.peak_bytes(data.device), **more)
+
+
+@torch.no_grad()
+def logits_of(head, data: HeadData, rows: torch.Tensor) -> torch.Tensor:
+    """(n, C) logits of these rows, on the device of the data."""
+    return torch.cat([head(data.vectors[part].float()) for part in rows.split(4096)])
 
 
 def run_settings(data: HeadData, common: Common) -> dict:

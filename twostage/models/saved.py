@@ -17,15 +17,16 @@ class Trained:
 
     def __init__(self, tokens, lanes, head, label_names: list[str], settings: dict):
         self.tokens, self.lanes, self.head, self.label_names, self.settings = tokens, lanes, head, label_names, settings
+        self.temperature = 1.0  # that logits are divided by
 
     def probabilities(self, texts: list[str]) -> np.ndarray:
-        """Class probabilities (N, C) of N texts; one text's are the same whatever is beside it."""
+        """Class probabilities (N, C) of N texts, calibrated on val; one text's are the same whatever is beside it."""
         import torch
 
         ids, _ = self.tokens(texts)
         vectors = torch.from_numpy(self.lanes.encode(ids))  # (N, D)
         with torch.inference_mode():
-            return self.head(vectors).softmax(1).numpy()
+            return (self.head(vectors) / self.temperature).softmax(1).numpy()
 
     def close(self) -> None:
         self.lanes.close()
@@ -36,15 +37,22 @@ def load_run(path: Path, *, model: str | None = None, device: str = "auto", dtyp
 
     BadInput: no run, a run without a model, an encoder that is missing or not the one it was trained with.
     """
+    from twostage.models.calibrated import temperature_of
+
     path = Path(path)
     read_run(path)
+    exported = (path / "model").is_dir() and (path / "head").is_dir()
     if (path / "model").is_dir() and model is None:
-        return load_folder(path / "model", device=device, dtype=dtype)
-    if (path / "head").is_dir():
-        return load_head_run(path, model, device, dtype)
-    if (path / "model").is_dir():
+        found = load_folder(path / "model", device=device, dtype=dtype)
+    elif (path / "head").is_dir():
+        found, exported = load_head_run(path, model, device, dtype), False
+    elif (path / "model").is_dir():
         raise BadInput(f"--model {model}: {path} is fine-tuned and brings its own encoder: leave out --model")
-    raise BadInput(f"{path} holds no model (neither head/ nor model/): give a run that finished")
+    else:
+        raise BadInput(f"{path} holds no model (neither head/ nor model/): give a run that finished")
+    if not exported:  # what export wrote is calibrated already
+        found.temperature = temperature_of(path)
+    return found
 
 
 def load_folder(folder: Path, *, device: str = "auto", dtype: str = "auto") -> Trained:

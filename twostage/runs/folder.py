@@ -181,14 +181,16 @@ def best_epoch(epochs: list[dict]) -> int:
     return max(epochs, key=lambda epoch: (epoch["val_accuracy"], -epoch["epoch"]))["epoch"]
 
 
-def save_predictions(folder: Path, digest: np.ndarray, label: np.ndarray, probabilities: np.ndarray, sources=None) -> None:
+def save_predictions(
+    folder: Path, digest: np.ndarray, label: np.ndarray, probabilities: np.ndarray, sources=None, temperature: float = 1.0
+) -> None:
     """predictions.npz for the M test documents: digest (M, 32), label (M,), predicted (M,), probabilities (M, C) float32,
     source (M,) UTF-8 from M strings relative to the corpus."""
     told = {} if sources is None else {"source": np.array([one.encode("utf-8", "surrogatepass") for one in sources], "S")}
     with replacing(folder / "predictions.npz") as file:
         np.savez(
             file, digest=digest, label=label.astype(np.int32), predicted=probabilities.argmax(1).astype(np.int32),
-            probabilities=probabilities.astype(np.float32), **told,
+            probabilities=probabilities.astype(np.float32), temperature=np.float64(temperature), **told,
         )  # fmt: skip
 
 
