@@ -4,13 +4,11 @@ Without --recipe or rates it trains B4C3: BERT at 0.00001 and a one-layer classi
 zeros after the decimal point of the learning rate. A part without a rate is frozen.
 """
 
-import os
 import sys
 from pathlib import Path
 
 import twostage as ts
 from twostage import cli
-from twostage.errors import BadInput
 
 SETTINGS = (
     *cli.CORPUS_SETTINGS, *cli.ENCODER_SETTINGS, "head", "encoder_lr", "head_lr", "epochs", "batch_size", "micro_batch",
@@ -21,6 +19,7 @@ SETTINGS = (
 EXAMPLES = """examples:
   python finetune.py THUCNews --recipe B4C3 B4C4 B4 --max-length 256
   python finetune.py THUCNews --recipe B4 --init-head runs/1C3 --activation-checkpointing
+  torchrun --nproc-per-node 8 finetune.py THUCNews      the same batches on eight GPUs
 """
 
 
@@ -93,8 +92,6 @@ def micro_batch(text: str):
 
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadInput("started as one of several processes: finetune.py trains in one; start it without torchrun")
     runs = ts.finetune(args.corpus, recipe=args.recipe or [], **{name: getattr(args, name) for name in SETTINGS})
 
     from twostage.api.finetuning import against_frozen
@@ -110,4 +107,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(cli.run(main, several=True))

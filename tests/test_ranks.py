@@ -1,18 +1,14 @@
 """Several ranks, started by the real torchrun: the same bytes as one process, and a line and whole windows when one fails."""
 
-import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, expect_refusal, make_bert, make_tree, run_script
-
-BOUND = 60  # seconds that any run here may take on a slow machine
+from tests.conftest import expect_refusal, make_bert, make_tree, run_script
+from tests.torchrun import BOUND, ended, torchrun
 
 # extract.py as torchrun starts it, with pages for windows. `trouble` is a line of Python for what is to go wrong.
 DRIVER = """
@@ -76,34 +72,6 @@ class Place:
         return path.read_bytes()
 
 
-def torchrun(ranks: int, *words) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    return subprocess.Popen(
-        [*command, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, start_new_session=True,
-    )  # fmt: skip
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
-    """Exit status, standard output, and what our ranks said on standard error: torchrun's own report is its own."""
-    try:
-        out, log = process.communicate(timeout=BOUND)
-    except subprocess.TimeoutExpired:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in [*map(int, children), process.pid]:  # each rank is in a session of its own
-            os.kill(pid, signal.SIGKILL)
-        raise
-    return process.returncode, out, re.split(r'Traceback .*\n  File "<frozen runpy>', log)[0]
-
-
-def last_lines(log: str) -> list[str]:
-    return [
-        line
-        for line in log.split("\n")
-        if line.startswith(("extract.py", "slow", "killed", "differs", "asked")) or "kept" in line
-    ]
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("ranks"))
@@ -164,12 +132,11 @@ at_part(1, slowly)
 
 
 def test_sigterm_to_torchrun_keeps_whole_windows_and_is_said_once(place):
-    process = place.start(2, "asked", "at_part(1, slowly)")
-    partial = place.base / "asked"
+    mark = place.base / "two windows are written"
+    process = place.start(2, "asked", f"at_part(1, slowly)\nrank or after_windows(2, lambda: open({str(mark)!r}, 'w').close())")
     end = time.monotonic() + BOUND
-    while not list(partial.glob("*.partial")) and time.monotonic() < end:
+    while not mark.exists() and time.monotonic() < end:
         time.sleep(0.05)
-    time.sleep(1)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     status, out, log = ended(process)

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import torch
 
+from twostage import ranks
+
+OUT_OF_MEMORY = (
+    "not enough memory", "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
 
 def reset_peak(device: torch.device) -> None:
     """Begin to measure anew: the allocator's peak on a GPU; on the CPU the process's, where Linux lets it be reset."""
     if device.type == "cuda":
+        torch.cuda.init()  # which the line below does not do by itself
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with contextlib.suppress(OSError):
@@ -36,7 +44,14 @@ def available_bytes(device: torch.device) -> int | None:
     if ceiling != resource.RLIM_INFINITY:
         limits.append(ceiling - (_proc("/proc/self/status", "VmSize") or 0))
     known = [limit for limit in limits if limit is not None]
-    return max(0, min(known)) if known else None
+    return max(0, min(known)) // ranks.local_size() if known else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is CUDA's, or the CPU allocator's, way to say that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def _proc(file: str, name: str) -> int | None:

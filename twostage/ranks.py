@@ -1,20 +1,17 @@
-"""Which of several processes this one is, as torchrun (and so Slurm or Kubernetes) says, and messages between them.
+"""Which of several processes this one is, as torchrun (and so Slurm or Kubernetes) says, and what keeps them in step.
 
-Rank 0 works as one process would, and alone speaks; the others do what it deals them. Messages go over gloo, between GPUs too:
-what they carry lies in the host's memory anyway. Nothing heavy is imported before there are several processes.
+Rank 0 alone writes and speaks. With one process nothing here does anything, and nothing heavy is imported.
 """
 
 import os
 import socket
-import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from twostage.errors import BadInput
 
 START_SECONDS = 300.0  # in which all ranks must have come: nodes import torch at their own speed
-SILENCE_SECONDS = 30.0  # without a word from a rank it is given up
-ALIVE_SECONDS = 5.0  # between two words of one who has nothing to say
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "pair closure")
 
 
 def size() -> int:
@@ -37,6 +34,14 @@ def silent() -> bool:
         return False
 
 
+def several() -> bool:
+    """Whether this process is one of many, as far as the environment makes sense."""
+    try:
+        return size() > 1
+    except BadInput:
+        return False
+
+
 def local_rank() -> int:
     """This process among those of its machine: which GPU is its own."""
     return _number("LOCAL_RANK", "0") if size() > 1 else 0
@@ -55,99 +60,134 @@ def _number(name: str, default: str) -> int:
 
 
 def share_processors() -> None:
-    """Let the tokenizers of this machine's processes share its processors, as torchrun does for torch alone.
+    """Let this machine's processes share its processors; torchrun sees to torch alone, Slurm to none.
 
-    To be called before tokenizers is imported."""
+    To be called before tokenizers and torch are imported."""
     if local_size() > 1:
-        os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // local_size())))
+        for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):  # the tokenizers' and torch's
+            os.environ.setdefault(name, str(max(1, len(os.sched_getaffinity(0)) // local_size())))
 
 
-def name(of: int, host: str) -> str:
+def called(of: int, host: str) -> str:
     return f"rank {of} on {host}"
 
 
-class Link:
-    """Messages to and from one other rank: a word, and arrays by name. One thread may send while another receives."""
+def start(begin):
+    """Call begin(timeout), which brings all ranks together -> what it gives. BadInput where one does not come."""
+    try:
+        return begin(timedelta(seconds=START_SECONDS))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise BadInput(f"the {size()} ranks did not come together ({reason}): start them anew") from None
 
-    def __init__(self, other: int, group):
-        self.other, self.group, self.host, self.sending = other, group, "?", threading.Lock()
 
-    def send(self, word: str, **arrays) -> None:
-        """Send, and return when it is on its way. BadInput where the other rank is gone."""
-        import numpy as np
-        import torch
-        from safetensors.numpy import save
+def together(on_gpu: bool) -> None:
+    """Bring all ranks into torch's default process group, for those that work in step; alone, or again, it does nothing."""
+    import torch.distributed as dist
 
-        data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()} | {"word": as_bytes(word)})
-        with self.sending:
-            self._wait("isend", torch.tensor([len(data)]))
-            self._wait("isend", torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    if size() > 1 and not dist.is_initialized():
+        start(lambda wait: dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=wait))
 
-    def receive(self) -> tuple[str, dict]:
-        """The next word, with its arrays. BadInput where the other rank is gone, or silent for SILENCE_SECONDS."""
-        import torch
-        from safetensors.numpy import load
 
-        while True:
-            length = torch.zeros(1, dtype=torch.int64)
-            self._wait("irecv", length)
-            data = torch.empty(int(length), dtype=torch.uint8)
-            self._wait("irecv", data)
-            arrays = load(data.numpy().tobytes())
-            word = as_text(arrays.pop("word"))
-            if word != "alive":
-                return word, arrays
+def wait() -> None:
+    """Wait until every rank is here."""
+    agreed()
 
-    def _wait(self, verb: str, tensor) -> None:
+
+def agreed(*flags: bool) -> list[bool]:
+    """Rank 0's answers, the same on every rank: what depends on a clock or a file must not differ between them."""
+    if size() == 1:
+        return list(flags)
+    import torch
+    import torch.distributed as dist
+
+    values = torch.tensor([*flags, True], dtype=torch.int64)
+    dist.broadcast(values, 0) if flags else dist.all_reduce(values)
+    return [bool(value) for value in values[:-1].tolist()]
+
+
+def from_first(value):
+    """What rank 0 holds, on every rank."""
+    if size() == 1:
+        return value
+    import torch
+    import torch.distributed as dist
+
+    values = [value]
+    dist.broadcast_object_list(values, 0, device=torch.device("cpu"))
+    return values[0]
+
+
+def added(tensor):
+    """The sum of a tensor over all ranks, in place."""
+    if size() > 1:
         import torch.distributed as dist
 
-        try:
-            getattr(dist, verb)(tensor, self.other, group=self.group).wait(timedelta(seconds=SILENCE_SECONDS))
-        except RuntimeError:
-            raise BadInput(f"{name(self.other, self.host)} is gone: run the same command again to go on") from None
+        dist.all_reduce(tensor)
+    return tensor
 
 
-class Links:
-    """A link from rank 0 to each other rank, from those one to rank 0. As a context manager: alive until it ends."""
+def least(number: int) -> int:
+    """The smallest number that any rank has."""
+    if size() == 1:
+        return number
+    import torch
+    import torch.distributed as dist
 
-    def __enter__(self) -> list[Link]:
-        import torch.distributed as dist
-
-        wait = timedelta(seconds=START_SECONDS)
-        try:
-            if not dist.is_initialized():
-                dist.init_process_group("gloo", timeout=wait)
-            group = dist.new_group(backend="gloo", timeout=wait)  # of our own: whoever calls may use the other
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0][:160]
-            raise BadInput(f"the {size()} ranks did not come together ({reason}): start them anew") from None
-        self.links = [Link(other, group) for other in (range(1, size()) if rank() == 0 else [0])]
-        self.ended = threading.Event()
-        self.heart = threading.Thread(target=self._beat, daemon=True)
-        self.heart.start()
-        return self.links
-
-    def __exit__(self, *error) -> None:
-        self.ended.set()
-        self.heart.join()
-
-    def _beat(self) -> None:
-        with suppress(BadInput):  # who receives says that a rank is gone
-            while not self.ended.wait(ALIVE_SECONDS):
-                for link in self.links:
-                    link.send("alive")
+    value = torch.tensor([number])
+    dist.all_reduce(value, dist.ReduceOp.MIN)
+    return int(value)
 
 
-def as_bytes(text: str):
-    """A text as an array of bytes, for a message."""
-    import numpy as np
+@contextmanager
+def first_alone():
+    """Rank 0 goes through the body before all others: what it makes on disk, they find."""
+    if rank():
+        wait()
+    yield
+    if not rank():
+        wait()
 
-    return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+
+def check_same(what: str, digest: str) -> None:
+    """BadInput on every rank where `digest` is not the same on all."""
+    if size() == 1:
+        return
+    import torch.distributed as dist
+
+    found = [None] * size()
+    dist.all_gather_object(found, (digest, socket.gethostname()))
+    for number, (other, host) in enumerate(found):
+        if other != found[0][0]:
+            raise BadInput(f"{called(number, host)}: {what} differs from rank 0's: the same files must be on every machine")
 
 
-def as_text(array) -> str:
-    return array.tobytes().decode("utf-8", "surrogateescape")
+def tell(text: str) -> None:
+    """Leave word of what went wrong here, for rank 0 to say."""
+    store = _store() if silent() else None
+    if store is not None:
+        with suppress(RuntimeError):
+            store.set("twostage trouble", f"{called(rank(), socket.gethostname())}: {text}")
 
 
-def host() -> str:
-    return socket.gethostname()
+def trouble(error: BaseException) -> str | None:
+    """What another rank left word of, or that it is gone, where that may be why this error came; None where it is not."""
+    if not several():
+        return None
+    store = _store()
+    if store is not None:
+        with suppress(RuntimeError):
+            if store.check(["twostage trouble"]):
+                return store.get("twostage trouble").decode()
+    lost = isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)
+    return "another rank is gone: run the same command again to go on" if lost else None
+
+
+def _store():
+    import sys
+
+    if "torch" not in sys.modules or size() == 1:
+        return None
+    import torch.distributed as dist
+
+    return dist.distributed_c10d._get_default_store() if dist.is_initialized() else None

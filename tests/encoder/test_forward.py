@@ -1,6 +1,7 @@
 """The forward itself: where documents lie in a batch, what happens when memory runs out, and what a GPU must give."""
 
 import contextlib
+import time
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from torch.nn import functional as F
 from tests.conftest import make_bert
 from twostage.encoder.attention import EqualSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
-from twostage.encoder.encoder import Encoder, load_bert, resolve_device, resolve_dtype
+from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
 from twostage.encoder.forward import FEWEST_ROWS, FoldedBert
 from twostage.encoder.lanes import Lanes
 from twostage.errors import BadInput
+from twostage.memory import is_out_of_memory
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -108,6 +110,21 @@ def test_when_memory_runs_out_batches_shrink_and_the_vectors_stay(tiny_bert, cap
     assert "memory ran out: batches of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("not enough memory"), False),
+    ],
+)
+def test_each_way_to_say_that_memory_ran_out_is_known(error, is_so):
+    assert is_out_of_memory(error) is is_so
+
+
 def test_when_a_single_document_does_not_fit_the_message_says_so(tiny_bert):
     bert = FoldedBert(load_bert(tiny_bert), "cls")
     with Lanes(Cramped(bert, 30), 1000) as lanes, pytest.raises(BadInput, match="single document of 33 tokens"):
@@ -137,10 +154,58 @@ def test_devices_and_dtypes_resolve_to_what_is_here():
             resolve_device(name)
 
 
+@pytest.fixture
+def gpus(monkeypatch):
+    """gpus(number, capability): this machine seems to have so many GPUs."""
+
+    def seem(number, capability=(9, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: settled.append(on))
+        return settled
+
+    settled = []
+    before = torch.get_float32_matmul_precision()
+    yield seem
+    torch.set_float32_matmul_precision(before)
+
+
+def test_a_gpu_is_named_with_its_number_and_each_rank_has_its_own(gpus, monkeypatch):
+    settled = gpus(2)
+    torch.set_float32_matmul_precision("high")  # as an environment variable of some images has it
+    assert [resolve_device(name) for name in ("auto", "cuda", "cuda:1")] == ["cuda:0", "cuda:0", "cuda:1"]
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert settled == [False] * 3  # no attention of cuDNN's
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert resolve_device("auto") == "cuda:1"
+    with pytest.raises(BadInput, match="each of the 4 ranks takes its own"):
+        resolve_device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(BadInput, match="this machine has 2"):
+        resolve_device("cuda")
+
+
+def test_bfloat16_is_refused_on_a_gpu_that_emulates_it(gpus):
+    gpus(1, (7, 5))
+    assert [resolve_dtype(name, "cuda:0") for name in ("auto", "float16", "float32")] == ["float16", "float16", "float32"]
+    with pytest.raises(BadInput, match="only emulates it"):
+        resolve_dtype("bfloat16", "cuda:0")
+
+
 class Event:
     """torch.cuda.Event where nothing is asynchronous."""
 
-    def record(self): ...
+    def __init__(self, enable_timing=False):
+        self.timed, self.at = enable_timing, None
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, later):
+        assert self.timed and later.timed
+        return 1000 * (later.at - self.at)
 
     def synchronize(self): ...
 
@@ -188,6 +253,37 @@ def test_the_way_of_a_gpu_gives_the_same_vectors(as_on_a_gpu, tiny_bert, pooling
     with Lanes(FoldedBert(model, pooling)) as plain, Lanes(as_on_a_gpu(model, pooling), 400) as lanes:
         lanes.varlen = packed
         np.testing.assert_allclose(lanes.encode(ids), plain.encode(ids), atol=3e-6)
+        assert lanes.busy_seconds > 0
+
+
+def test_means_are_added_in_one_order_and_documents_of_one_length_are_packed_too(as_on_a_gpu, tiny_bert, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("this is not deterministic, or plans each shape anew, on a GPU")
+
+    monkeypatch.setattr(torch.Tensor, "index_add_", refuse)
+    model, ids = load_bert(tiny_bert), some_ids([20] * 50)
+    with Lanes(FoldedBert(model, "mean")) as plain, Lanes(as_on_a_gpu(model, "mean"), 400) as lanes:
+        wanted, lanes.varlen = plain.encode(ids), True
+        monkeypatch.setattr("twostage.encoder.lanes.EqualSpan", refuse)
+        np.testing.assert_allclose(lanes.encode(ids), wanted, atol=3e-6)
+
+
+def test_the_speed_of_a_gpu_is_timed_on_full_batches_the_second_time(as_on_a_gpu, tiny_bert, monkeypatch):
+    from types import SimpleNamespace
+
+    from twostage.extraction.plan import Plan, time_batches
+
+    texts = ["的一是了我不人在"] * 40
+    corpus = SimpleNamespace(texts=lambda rows: [texts[row] for row in rows])
+    lanes = Lanes(as_on_a_gpu(load_bert(tiny_bert), "cls"), 200)
+    lanes.varlen, sizes, encode = True, [], lanes.encode
+    monkeypatch.setattr(lanes, "encode", lambda ids: sizes.append(sum(map(len, ids))) or encode(ids))
+    encoder = SimpleNamespace(lanes=lanes, tokens=load_tokens(tiny_bert, 64, "head"))
+    plan = Plan(40, 2, 0, 0, 0, 40, np.full(40, 10), 64, 1.0, None, 0, 0)
+    time_batches(plan, corpus, SimpleNamespace(encode=np.ones(40, bool)), encoder)
+    lanes.close()
+    assert sizes[-2] == sizes[-1] >= 3 * 200
+    assert plan.tokens_per_second > 0
 
 
 def test_when_a_gpu_runs_out_of_memory_batches_shrink_and_nothing_is_lost(as_on_a_gpu, tiny_bert, capsys):

@@ -32,6 +32,19 @@ def test_micro_batches_cut_the_same_global_batches_and_line_up_with_the_steps(n,
     assert len(joined) == sampler.steps
 
 
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 500), batch_size=st.integers(1, 80), micro=st.integers(1, 100), ranks=st.integers(2, 5))
+def test_ranks_share_the_same_global_batches_in_as_many_turns_each(n, batch_size, micro, ranks):
+    samplers = [MicroBatches(LENGTHS[:n], batch_size, micro, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
+    turns = list(zip(*samplers, strict=True))
+    assert all(len(turns) == len(sampler) for sampler in samplers)
+    per_step = samplers[0].per_step
+    wanted = [sorted(batch.tolist()) for batch in global_batches(LENGTHS[:n], batch_size, 3, 1)]
+    parts = [sum(turns[i : i + per_step], ()) for i in range(0, len(turns), per_step)]
+    assert [sorted(row for part in step for row in part if row >= 0) for step in parts] == wanted
+    assert all(len(part) == 1 for step in parts for part in step if part[0] < 0)
+
+
 def test_the_same_seed_and_epoch_give_the_same_batches_and_others_give_others():
     def drawn(seed, epoch):
         return [batch.tolist() for batch in global_batches(LENGTHS, 64, seed, epoch)]

@@ -1,12 +1,13 @@
 """End to end as a call: the encoder and a classifier on its [CLS] vectors are trained together."""
 
 import hashlib
+import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from twostage import SPLITS
+from twostage import SPLITS, ranks
 from twostage.api.extraction import read, resolve
 from twostage.api.run import FinishedRun
 from twostage.api.training import many
@@ -77,19 +78,24 @@ def finetune(
         require_tensorboard()
     with spoken(progress):
         jobs = jobs_of(settings, many(recipe), head, encoder_lr, head_lr, epochs)
-        if resume:
+        device = resolve_device(device)
+        ranks.together(on_gpu=device != "cpu")
+        if resume and not ranks.rank():
             something_to_resume(settings.runs_dir, jobs)
         check_writable(settings.runs_dir)
 
         # All that can be wrong with the corpus and the model shows before any work.
-        source, model = resolve(corpus, model, cache_dir)
+        with ranks.first_alone():  # which may build the demo
+            source, model = resolve(corpus, model, cache_dir)
         corpus = read(source, **reading)
         check_splits(corpus)
-        folder, device = find_model(model), resolve_device(device)
+        folder = find_model(model)
         dtype = resolve_dtype(dtype, device)
         if dtype == "float16" and device == "cpu":
             raise BadInput("--dtype float16 trains on a GPU only: give float32 or bfloat16")
         encoder = encoder_settings(folder, max_length=max_length, truncation=truncation, pooling="cls", compute_dtype=dtype)
+        ranks.check_same("the corpus", corpus_digest(corpus))
+        ranks.check_same("the model", json.dumps(encoder))
         tokenizer = load_tokenizer(folder)
         for line in remarks(folder, tokenizer.backend_tokenizer, "cls"):
             say(line)
@@ -108,7 +114,8 @@ def finetune(
         runs = []
         for job in jobs:
             runs.append(FinishedRun.of(train_job(inputs, settings, job, about)))
-            write_report(settings.runs_dir)
+            if not ranks.rank():
+                write_report(settings.runs_dir)
         return runs if isinstance(recipe, list | tuple) else runs[0]
 
 

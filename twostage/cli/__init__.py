@@ -44,14 +44,23 @@ def run(main, argv=None, several: bool = False) -> int:
         if output.lost and not reader_is_gone():
             raise BadInput(f"cannot write to standard output ({output.lost.strerror}): make room there, or redirect it")
     except BadInput as error:
+        ranks.tell(str(error))
         status = failed(prog, str(error))
     except KeyboardInterrupt as error:
         deafen()
-        status = failed(prog, "interrupted", getattr(error, "status", 130))
+        reason = ranks.trouble(error)  # with another rank: torchrun then ends this one too
+        status = failed(prog, reason) if reason else failed(prog, "interrupted", getattr(error, "status", 130))
+    except RuntimeError as error:
+        reason = ranks.trouble(error)
+        if not reason:
+            raise
+        status = failed(prog, reason)
     except OSError as error:
         status = failed(prog, f"{error.filename or 'a file'}: {error.strerror or error}")
     if output.lost:
         let_go(output)
+    if ranks.several():
+        deafen()  # torchrun may still send something to one that is leaving
     return status
 
 

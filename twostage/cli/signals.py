@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from twostage import ranks
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN = 0.05  # seconds after which a signal that came during an import is looked at once more
 PATIENCE = 1.0  # seconds that an import may go on after a signal
@@ -40,6 +42,8 @@ def _heard(number: int, frame) -> None:
     first, since = _waiting[0]
     if not _importing(frame):
         _waiting.clear()
+        if ranks.several():  # torchrun passes a terminal's Ctrl-C on: once is enough
+            deafen()
         raise Interrupted(first)
     if time.monotonic() - since > PATIENCE:  # nothing is under way that a kill could harm: all of it is made for kills
         with contextlib.suppress(OSError):

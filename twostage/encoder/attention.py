@@ -80,8 +80,8 @@ class PackedSpan:
         return varlen_attn(q, k, v, ends, self.ends, longest, self.longest).flatten(1)
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        sums = torch.zeros(self.b, x.shape[-1], device=x.device).index_add_(0, self.document, x.float())
-        return sums / self.lengths[:, None]
+        # index_add_ is not deterministic on CUDA: the order in which it adds differs from run to run
+        return torch.segment_reduce(x.float(), "mean", lengths=self.lengths.long(), axis=0, unsafe=True)
 
 
 class PaddedSpan:

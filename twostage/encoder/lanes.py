@@ -17,6 +17,7 @@ from twostage.encoder.attention import EqualSpan, GroupedSpan, PackedSpan, Padde
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches, split_evenly
 from twostage.encoder.forward import FoldedBert
 from twostage.errors import BadInput
+from twostage.memory import is_out_of_memory
 from twostage.progress import say
 
 CPU_TOKENS = 1024  # a batch: its activations stay near the caches
@@ -47,6 +48,9 @@ class Lanes:
         self.lanes = 1 if self.on_gpu else self.threads
         self.tokens_per_batch = tokens_per_batch or (GPU_TOKENS if self.on_gpu else CPU_TOKENS)
         self.varlen = has_varlen(bert.device, bert.dtype, bert.heads, bert.width)
+        self.attention = "variable-length" if self.varlen else "padded" if self.on_gpu else "by length"
+        if self.on_gpu and not self.varlen and bert.dtype != torch.float32:
+            say("no variable-length attention here: documents are padded inside attention, which is slower on mixed lengths")
         self.pool = ThreadPoolExecutor(self.lanes, "lane")
         self.stopped = threading.Event()
         self.busy_seconds = 0.0  # of all lanes together
@@ -102,34 +106,37 @@ class Lanes:
     def _run_on_gpu(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> int:
         if self.stopped.is_set():
             return 0
-        start = time.perf_counter()
         with torch.cuda.device(self.bert.device):
             for part in split_evenly(rows, self._most(ids, rows)):
                 self._with_less_memory(self._launch, job, ids, part)
                 self._collect(AHEAD)
-        self._add_busy(start)
         return len(rows)
 
     def _launch(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> None:
         device, longest = self.bert.device, max(len(ids[row]) for row in rows)
         lengths = torch.tensor([len(ids[row]) for row in rows])
         flat = torch.from_numpy(np.concatenate([ids[row] for row in rows])).pin_memory()
-        if int(lengths.min()) == longest:
+        began, event = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        began.record()
+        if self.varlen:
+            span = PackedSpan(lengths, longest, device)
+        elif int(lengths.min()) == longest:
             span = EqualSpan(len(rows), longest, device)
         else:
-            span = (PackedSpan if self.varlen else PaddedSpan)(lengths, longest, device)
+            span = PaddedSpan(lengths, longest, device)
         vectors = self.bert(flat.to(device, non_blocking=True), span)
         landed = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
         landed.copy_(vectors, non_blocking=True)
-        event = torch.cuda.Event()
         event.record()
-        self.flight.append((job, rows, landed, event, flat))
+        self.flight.append((job, rows, landed, began, event, flat))
 
     def _collect(self, leave: int) -> int:
         """Put finished GPU batches where they belong until `leave` are on their way."""
         while len(self.flight) > leave:
-            job, rows, landed, event, _ = self.flight.popleft()
+            job, rows, landed, began, event, _ = self.flight.popleft()
             event.synchronize()
+            with self.tally:  # the GPU's own time: launching is none of it
+                self.busy_seconds += began.elapsed_time(event) / 1000
             job.vectors[rows] = landed.numpy()
         return 0
 
@@ -166,10 +173,3 @@ class Lanes:
     def _add_busy(self, start: float) -> None:
         with self.tally:
             self.busy_seconds += time.perf_counter() - start
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether this is CUDA's, or the CPU allocator's, way to say that memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(sign in str(error) for sign in ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))

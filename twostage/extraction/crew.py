@@ -12,6 +12,7 @@ import json
 import pickle
 import queue
 import signal
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +24,7 @@ from twostage.encoder.checkpoint import digest_files, find_model
 from twostage.encoder.encoder import Encoder
 from twostage.errors import BadInput
 from twostage.extraction.dealing import AHEAD, Deal, Encoded, Here
+from twostage.extraction.links import Link, Links, as_bytes, as_text
 
 ASKED_SECONDS = 0.5  # in which signals reach all ranks, where they reach all
 LEAVE_SECONDS = 5.0  # in which the others have left after rank 0 has nothing more for them
@@ -37,9 +39,7 @@ class Crew:
 
     def __enter__(self) -> "Crew":
         if ranks.size() > 1:
-            for sign in (signal.SIGTERM, signal.SIGINT):  # torchrun's way to say that another rank failed, and Ctrl-C
-                signal.signal(sign, _interrupt)
-            self.together = ranks.Links()
+            self.together = Links()
             self.links = self.together.__enter__()
         return self
 
@@ -50,7 +50,7 @@ class Crew:
             remote.ended = True
         for link in self.links:
             with suppress(BadInput):
-                link.send("stop", failed=np.array([error is not None]), cache=ranks.as_bytes(str(self.cache)))
+                link.send("stop", failed=np.array([error is not None]), cache=as_bytes(str(self.cache)))
         for remote in self.remotes:
             remote.listener.join(LEAVE_SECONDS)
         self.together.__exit__()
@@ -64,7 +64,7 @@ class Crew:
             data = np.frombuffer(pickle.dumps(corpus), np.uint8)
             self.remotes = [Remote(link) for link in self.links]
             for link in self.links:
-                link.send("start", corpus=data, about=ranks.as_bytes(json.dumps(about)))
+                link.send("start", corpus=data, about=as_bytes(json.dumps(about)))
 
     def lost(self, seconds: float = ASKED_SECONDS) -> BadInput | None:
         """What went wrong with another rank, should that be known within so many seconds."""
@@ -85,7 +85,7 @@ class Crew:
 class Remote:
     """Another rank, as one who encodes: takes parts from a deal, sends them, and gives back what comes."""
 
-    def __init__(self, link: ranks.Link):
+    def __init__(self, link: Link):
         self.link, self.parts, self.room = link, {}, threading.Semaphore(AHEAD + 1)  # one read, while two are encoded
         self.deal: Deal | None = None
         self.error: BadInput | None = None
@@ -114,7 +114,7 @@ class Remote:
             while True:
                 word, arrays = self.link.receive()
                 if word == "hello":
-                    self.link.host = ranks.as_text(arrays["host"])
+                    self.link.host = as_text(arrays["host"])
                 elif word == "ready":
                     self.ready.set()
                 elif word == "bye":
@@ -122,10 +122,10 @@ class Remote:
                 elif word == "asked to end":
                     time.sleep(2 * ASKED_SECONDS)
                     raise BadInput(
-                        f"{ranks.name(self.link.other, self.link.host)} was asked to end: run the same command again"
+                        f"{ranks.called(self.link.other, self.link.host)} was asked to end: run the same command again"
                     )
                 elif word == "error":
-                    raise BadInput(f"{ranks.name(self.link.other, self.link.host)}: {ranks.as_text(arrays['text'])}")
+                    raise BadInput(f"{ranks.called(self.link.other, self.link.host)}: {as_text(arrays['text'])}")
                 else:
                     self._give(arrays)
         except BadInput as error:
@@ -144,12 +144,12 @@ class Remote:
 
 def serve() -> str:
     """Another rank's side: encode what rank 0 deals until all is done -> the path of the cache. BadInput where rank 0 failed."""
-    (link,) = ranks.Links().__enter__()
+    (link,) = Links().__enter__()
     for sign in (signal.SIGTERM, signal.SIGINT):  # as a rule rank 0 is asked to end too, and then ends this one
         signal.signal(sign, lambda *_: threading.Thread(target=_pass_on, args=(link,), daemon=True).start())
     worker = None
     try:
-        link.send("hello", host=ranks.as_bytes(ranks.host()))
+        link.send("hello", host=as_bytes(socket.gethostname()))
         while True:
             word, arrays = link.receive()
             if word == "start":
@@ -158,7 +158,7 @@ def serve() -> str:
                 worker.encode(int(arrays["number"][0]), arrays["rows"])
             elif word == "stop" and not arrays["failed"][0]:
                 link.send("bye")
-                return ranks.as_text(arrays["cache"])
+                return as_text(arrays["cache"])
             # A failure: rank 0 is to end first, since it says why. Its end is a BadInput here.
     finally:
         if worker:
@@ -168,7 +168,7 @@ def serve() -> str:
 class Worker:
     """What another rank encodes with; loads in a thread of its own, so that rank 0 is heard meanwhile."""
 
-    def __init__(self, link: ranks.Link, arrays):
+    def __init__(self, link: Link, arrays):
         self.link, self.deal, self.here = link, Deal(), None
         self.outbox: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=self._send, daemon=True).start()
@@ -185,7 +185,7 @@ class Worker:
     def _load(self, arrays) -> None:
         try:
             corpus = pickle.loads(arrays["corpus"].tobytes())  # rank 0's, of the same command: no stranger's
-            about = json.loads(ranks.as_text(arrays["about"]))
+            about = json.loads(as_text(arrays["about"]))
             settings, folder = about["settings"], find_model(about["folder"])
             encoder = load_encoder(folder, settings, about["device"], about["tokens_per_batch"])
             check_same_model(folder, settings)
@@ -201,7 +201,7 @@ class Worker:
                 error = encoded if isinstance(encoded, Exception) else encoded.exception()
                 if error is not None:
                     text = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-                    self.link.send("error", text=ranks.as_bytes(" ".join(text.split())))
+                    self.link.send("error", text=as_bytes(" ".join(text.split())))
                     return
                 found = encoded.result()
                 self.link.send(
@@ -210,7 +210,7 @@ class Worker:
                 )  # fmt: skip
 
 
-def _pass_on(link: ranks.Link) -> None:
+def _pass_on(link: Link) -> None:
     with suppress(BadInput):  # rank 0 is gone already
         link.send("asked to end")
 
@@ -229,9 +229,3 @@ def check_same_model(folder, settings: dict) -> None:
     for name in ("weights", "config", "tokenizer"):
         if getattr(now, name) != settings[name]:
             raise BadInput(f"{folder}: its {name} differs from rank 0's: put the same model on every machine")
-
-
-def _interrupt(number, frame):
-    for sign in (signal.SIGTERM, signal.SIGINT):  # once: torchrun passes a terminal's Ctrl-C on
-        signal.signal(sign, signal.SIG_IGN)
-    raise KeyboardInterrupt

@@ -141,9 +141,10 @@ class Extraction:
         )
         if self.encoder:
             found["same_bits_alone_and_in_a_batch"] = self.plan.same_bits
-        if self.encoder and self.device == "cpu" and not self.plan.same_bits:
+        if self.encoder and not self.plan.same_bits:
+            where = "processor" if self.device == "cpu" else "GPU"
             say(
-                "certificate: on this processor a document's last bits depend on the batch; vectors agree within the errors above"
+                f"certificate: on this {where} a document's last bits depend on the batch; vectors agree within the errors above"
             )
         return found
 
@@ -178,6 +179,7 @@ class Extraction:
             "ranks": ranks.size(),
             "lanes": lanes.lanes if lanes else 0,
             "tokens_per_batch": lanes.tokens_per_batch if lanes else 0,
+            "attention": lanes.attention if lanes else None,
             "certificate": certificate,
         }
         if self.plan:  # else the cache was there already, and only this file was lost

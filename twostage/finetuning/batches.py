@@ -1,7 +1,8 @@
 """Which documents share an optimizer step, and how a step is cut into what memory holds.
 
 A global batch (64 documents by the recipes) follows from (seed, epoch) alone; micro-batches are cut out of it afterwards. So
-the size of a micro-batch changes the memory that a step takes, and nothing else.
+the size of a micro-batch changes the memory that a step takes, and nothing else. Nor does the number of ranks: each takes its
+share of the micro-batches of every global batch.
 """
 
 import numpy as np
@@ -38,13 +39,14 @@ class MicroBatches(Sampler):
     """A batch sampler: the global batches of `epoch`, each cut into micro-batches of neighbours in length.
 
     Every global batch but the last has exactly `per_step` micro-batches, as the Trainer's gradient accumulation needs.
-    `epoch` (from 1) is set by the trainer before it iterates.
+    `epoch` (from 1) is set by the trainer before it iterates. Of several ranks each takes every `ranks`th micro-batch, all of
+    them as many; where there are too few, a rank gets one document of weight zero, given as ~row.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, micro_batch: int, seed: int):
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.micro_batch = min(micro_batch, batch_size)
-        self.per_step = -(-batch_size // self.micro_batch)
+    def __init__(self, lengths: np.ndarray, batch_size: int, micro_batch: int, seed: int, rank: int = 0, ranks: int = 1):
+        self.lengths, self.batch_size, self.seed, self.rank, self.ranks = lengths, batch_size, seed, rank, ranks
+        self.micro_batch = min(micro_batch, -(-batch_size // ranks))
+        self.per_step = self._each(batch_size)
         self.epoch = 1
 
     @property
@@ -54,9 +56,14 @@ class MicroBatches(Sampler):
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.lengths), self.batch_size)
-        return full * self.per_step + -(-rest // self.micro_batch)
+        return full * self.per_step + self._each(rest)
+
+    def _each(self, documents: int) -> int:
+        """Micro-batches of a rank in a global batch of that many documents."""
+        return -(-documents // (self.micro_batch * self.ranks))
 
     def __iter__(self):
         for batch in global_batches(self.lengths, self.batch_size, self.seed, self.epoch):
-            for first in range(0, len(batch), self.micro_batch):
-                yield batch[first : first + self.micro_batch].tolist()
+            for turn in range(self._each(len(batch))):
+                first = (turn * self.ranks + self.rank) * self.micro_batch
+                yield batch[first : first + self.micro_batch].tolist() or [~int(batch[0])]

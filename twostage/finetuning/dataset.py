@@ -8,6 +8,7 @@ import torch
 from twostage.encoder.tokenizer import Tokens
 from twostage.progress import Progress
 
+IGNORED = -100  # cross_entropy's own
 CHUNK = 2000  # documents read and tokenized at a time
 
 
@@ -30,13 +31,17 @@ class TokenRows:
         return row  # a batch is put together from its rows at once, by `batch`
 
     def batch(self, rows: list[int], pad: int) -> dict[str, torch.Tensor]:
-        """input_ids (B, T) padded to the longest of these rows, labels (B,), and attention_mask (B, T) where there is padding."""
+        """input_ids (B, T) padded to the longest of these rows, labels (B,), and attention_mask (B, T) where there is padding.
+
+        A row given as ~row counts for nothing: its label is IGNORED."""
+        ignored, rows = [row < 0 for row in rows], [max(row, ~row) for row in rows]
         pieces = [self.ids[self.begin[row] : self.begin[row + 1]] for row in rows]
         longest = max(map(len, pieces))
         ids = np.full((len(rows), longest), pad, np.int64)
         for i, piece in enumerate(pieces):
             ids[i, : len(piece)] = piece
         batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(self.label[rows].astype(np.int64))}
+        batch["labels"][torch.tensor(ignored)] = IGNORED
         lengths = np.array([len(piece) for piece in pieces])
         if (lengths < longest).any():
             batch["attention_mask"] = torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(np.int64))

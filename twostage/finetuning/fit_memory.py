@@ -5,7 +5,7 @@ import gc
 import torch
 
 from twostage.errors import BadInput
-from twostage.memory import available_bytes
+from twostage.memory import available_bytes, is_out_of_memory
 from twostage.models.classifier import BertClassifier
 
 SAFETY = 1.25  # for what a measured pass does not show: work space of single operations, gaps between allocations
@@ -45,7 +45,9 @@ def _tried(model, plan):
                     held += [torch.empty_like(p), torch.empty_like(p)] if p.requires_grad else []
                 _one_pass(model, plan, size, tokens)
             return True
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # OutOfMemoryError is one, and not the only way to say it
+            if not is_out_of_memory(error):
+                raise
             return False
         finally:
             del held

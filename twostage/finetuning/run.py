@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from twostage import memory
+from twostage import memory, ranks
 from twostage.corpus.reader import Corpus
 from twostage.encoder.encoder import load_bert
 from twostage.errors import BadInput
@@ -64,10 +64,11 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         "threads": torch.get_num_threads(), "model": str(setting.folder.resolve()), "encoder": setting.encoder,
         "label_names": names, "n_train": len(rows["train"]), "n_val": len(rows["val"]), "n_test": len(rows["test"]), **about,
     } | ({"tensorboard": True} if asked.tensorboard else {})  # fmt: skip
-    run = open_run(asked.runs_dir, job, settings, asked.resume)
+    run = open_together(asked, job, settings)
     if run.record["status"] == "complete":
         say(f"{run.path} is complete: nothing to train")
-        tidy(run, asked.runs_dir)  # what a kill just after it was complete left undone
+        if not run.follows:
+            tidy(run, asked.runs_dir)  # what a kill just after it was complete left undone
         return run.record | {"path": str(run.path)}
     with run:
         weight = None
@@ -81,9 +82,10 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         )  # fmt: skip
         model = join(bert, head, job.head, activation, names)
         plan = replace(plan, micro_batch=chosen_micro_batch(model, plan, asked.micro_batch, rows["train"], run))
+        memory.reset_peak(device)  # what was tried for `auto` is no part of the training
         tuner = FineTuner(model, plan, rows["train"], rows["val"], setting.tokenizer.pad_token_id or 0, run)
         say(f"{run.path}: {checkpoints.check_disk(run.path, checkpoints.bytes_needed(model))}")
-        saved = checkpoints.newest_whole(run.path / "checkpoints")
+        saved = ranks.from_first(None if ranks.rank() else checkpoints.newest_whole(run.path / "checkpoints"))
         if saved is not None:
             say(f"{run.path}: going on from step {checkpoints.step_of(saved):,}")
             tuner.resume_from(saved)
@@ -92,12 +94,25 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
             finish(setting, run, tuner, job, activation, asked.runs_dir)
         except (OSError, SafetensorError) as error:
             raise BadInput(f"{run.path}: cannot write ({error}): free some disk, then go on with --resume") from None
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not memory.is_out_of_memory(error):
+                reason = ranks.trouble(error)
+                if reason:
+                    raise BadInput(reason) from None
+                raise
             raise BadInput(
                 f"{run.path}: out of memory with {plan.micro_batch} documents at a time: give --micro-batch "
                 f"{max(1, plan.micro_batch // 2)} or --activation-checkpointing, and --resume"
             ) from None
-    return run.record | {"path": str(run.path)}
+    ranks.wait()  # rank 0 has written it
+    return (read_run(run.path) if ranks.rank() else run.record) | {"path": str(run.path)}
+
+
+def open_together(asked: FinetuneSettings, job: FinetuneJob, settings: dict) -> Run:
+    """The run that rank 0 opens, on every rank; the others write nothing in it."""
+    run = None if ranks.rank() else open_run(asked.runs_dir, job, settings, asked.resume)
+    found = ranks.from_first(run and (run.path, run.record))
+    return run or Run(*found, follows=True)
 
 
 def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
@@ -105,14 +120,15 @@ def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
     size = run.record.get("micro_batch_used")
     if size is None and asked == "auto":
         prepare(model, plan)
-        size = fit_micro_batch(model, plan, int(rows.length.max()))
+        size = ranks.least(fit_micro_batch(model, plan, int(rows.length.max())))
         if size < plan.batch_size:
             say(f"{run.path}: {size} documents at a time fit into memory; a step is still {plan.batch_size}")
     elif size is None:
         size = min(asked, plan.batch_size)
     run.record["micro_batch_used"] = size
     run.write()
-    keep_copy(run)
+    if not run.follows:
+        keep_copy(run)
     return size
 
 
@@ -120,6 +136,8 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
     """Score test once with the best epoch's weights, and write model/, predictions.npz and run.json."""
     names, test, so_far = setting.corpus.label_names, setting.rows["test"], tuner.so_far
     logits = scores(tuner.model, test, tuner.plan, tuner.pad, "scoring test")
+    if ranks.rank():
+        return
     probabilities = torch.from_numpy(logits).double().softmax(1).float().numpy()
     split = np.flatnonzero(setting.corpus.split == 2)
     sources = [setting.corpus.sources[row] for row in split]

@@ -3,11 +3,13 @@
 C classes, B documents in a micro-batch, T tokens.
 """
 
+import hashlib
 import json
 import math
 import os
 import shutil
 import time
+import warnings
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,12 +23,12 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, get_constant_schedule_with_warmup
 from transformers.utils import logging
 
-from twostage import metrics
+from twostage import metrics, ranks
 from twostage.errors import BadInput
 from twostage.files import write_tensors
 from twostage.finetuning import checkpoints
 from twostage.finetuning.batches import MicroBatches
-from twostage.finetuning.dataset import TokenRows
+from twostage.finetuning.dataset import IGNORED, TokenRows
 from twostage.finetuning.parts import TrainingPlan, param_groups, prepare
 from twostage.finetuning.scoring import scores
 from twostage.memory import peak_bytes
@@ -49,9 +51,10 @@ class SoFar:
 
 def arguments(plan: TrainingPlan, folder: Path, per_step: int) -> TrainingArguments:
     """The Trainer's settings: every one that would change the recipes in silence is off."""
-    if plan.device.type == "cuda" and plan.device.index is not None:
+    on_gpu = plan.device.type == "cuda"
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # BERT's buffers are constants
+    if on_gpu:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(plan.device)
-        torch.cuda.set_device(plan.device)
     args = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=plan.micro_batch,
@@ -59,7 +62,9 @@ def arguments(plan: TrainingPlan, folder: Path, per_step: int) -> TrainingArgume
         num_train_epochs=plan.epochs,
         max_grad_norm=0.0,
         seed=plan.seed,
-        use_cpu=plan.device.type == "cpu",
+        use_cpu=not on_gpu,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
         bf16=plan.dtype == torch.bfloat16,
         fp16=plan.dtype == torch.float16,
         eval_strategy="no",
@@ -71,7 +76,9 @@ def arguments(plan: TrainingPlan, folder: Path, per_step: int) -> TrainingArgume
         remove_unused_columns=False,
         log_level="error",
     )
-    args._n_gpu = min(args.n_gpu, 1)  # no DataParallel where several GPUs are seen
+    if on_gpu:  # transformers would take cuda:0, and DataParallel where it sees several
+        args.__dict__["_setup_devices"], args._n_gpu = plan.device, 1
+        torch.cuda.set_device(plan.device)
     return args
 
 
@@ -87,7 +94,9 @@ class FineTuner(Trainer):
         prepare(model, plan)
         logging.disable_progress_bar()
         self.plan, self.rows, self.val, self.pad, self.run = plan, train, val, pad, run
-        self.sampler = MicroBatches(train.length, plan.batch_size, plan.micro_batch, plan.seed)
+        self.sampler = MicroBatches(
+            train.length, plan.batch_size, plan.micro_batch, plan.seed, rank=ranks.rank(), ranks=ranks.size()
+        )
         self.weight = torch.ones(model.config.num_labels) if plan.class_weight is None else plan.class_weight.float()
         self.device_weight = self.weight.to(plan.device)
         self.so_far, self.resumed_at = SoFar(), None
@@ -120,16 +129,21 @@ class FineTuner(Trainer):
             epochs, steps = divmod(checkpoints.step_of(self.resumed_at), self.sampler.steps)
             before = epochs * documents + steps * self.plan.batch_size
         self.run.rewrite_log(self.so_far.epochs)
+        if ranks.rank():
+            self._own_random_stream(0)
         self.started = time.monotonic()
         with Progress(self.plan.epochs * documents, "documents", f"training {self.run.path.name}", before) as bar:
             self.bar = bar
             self.train(resume_from_checkpoint=None if self.resumed_at is None else str(self.resumed_at))
         self.tick()
+        ranks.wait()  # the best weights are there
         self.model.load_state_dict(load_file(self.best_weights))
 
     def tick(self) -> float:
-        """Move the time and the sums since the last call into so_far; the training accuracy since then. BadInput: diverged."""
-        now, (loss, weight, right, n) = time.monotonic(), self.sums.tolist()
+        """Move the time and the sums since the last call into so_far; the training accuracy since then. BadInput: diverged.
+
+        The sums are those of all ranks, which call it together: so all of them raise, or none."""
+        now, (loss, weight, right, n) = time.monotonic(), ranks.added(self.sums).tolist()
         self.so_far.seconds += now - self.started
         self.so_far.epoch_seconds += now - self.started
         self.so_far.loss += loss
@@ -153,9 +167,13 @@ class FineTuner(Trainer):
         )
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The micro-batches of one optimizer step, and the weight of all their documents together."""
+        """The micro-batches of one optimizer step, and the weight of all their documents together, a rank's mean."""
         batches = list(islice(epoch_iterator, num_batches))
-        total = sum(float(self.weight[batch["labels"]].sum(dtype=torch.float64)) for batch in batches)
+        total = sum(float(self._weights(batch["labels"], self.weight).sum(dtype=torch.float64)) for batch in batches)
+        if ranks.size() > 1:
+            total = (
+                float(ranks.added(torch.tensor(total, dtype=torch.float64))) / ranks.size()
+            )  # DDP takes the mean of gradients
         if self.plan.device.type == "cuda":  # pinned, so that the copy waits for nothing
             batches = [
                 {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()} for batch in batches
@@ -168,25 +186,51 @@ class FineTuner(Trainer):
         logits = model(**inputs).logits.float()  # (B, C)
         loss = F.cross_entropy(logits, labels, weight=self.device_weight, reduction="sum")
         right = (logits.detach().argmax(1) == labels).sum()
-        weight = self.device_weight[labels].sum()
-        self.sums += torch.stack([loss.detach(), weight, right, torch.full_like(weight, len(labels))])
+        weight = self._weights(labels, self.device_weight).sum()
+        n = torch.full_like(weight, len(labels)) if ranks.size() == 1 else (labels != IGNORED).sum()
+        self.sums += torch.stack([loss.detach(), weight, right, n])
         return loss / num_items_in_batch
+
+    @staticmethod
+    def _weights(labels: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
+        """(B,) of each document; what fills up the last batch of several ranks has none."""
+        return of_class[labels] if ranks.size() == 1 else of_class[labels.clamp(min=0)] * (labels != IGNORED)
+
+    def _own_random_stream(self, step: int) -> None:
+        """Dropout that no other rank draws, for a step whose random state nobody kept."""
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{self.plan.seed} {ranks.rank()} {step}".encode()).digest()[:7]))
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        name = f"rng_state_{ranks.rank()}.pth" if ranks.size() > 1 else "rng_state.pth"
+        if checkpoint is not None and not (Path(checkpoint) / name).exists():  # of another number of ranks
+            self._own_random_stream(checkpoints.step_of(Path(checkpoint)))
 
     def _get_grad_norm(self, model, grad_norm=None):
         return grad_norm  # the Trainer would go over all gradients for a figure that nobody asked for
 
     def _save_checkpoint(self, model, trial):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        shutil.rmtree(folder, ignore_errors=True)
+        if not ranks.rank():
+            shutil.rmtree(folder, ignore_errors=True)
+        ranks.wait()
+        trouble = None
         try:
             super()._save_checkpoint(model, trial)
-            self.tick()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            trouble = error
+        self.tick()  # by now every rank has left its random state
+        self.saved = time.monotonic()
+        if ranks.rank():
+            return
+        try:
+            if trouble:
+                raise trouble
             write_json(folder / "progress.json", asdict(self.so_far))
             checkpoints.seal(folder, self.best_weights if self.so_far.epochs else None)
         except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: the last whole checkpoint still stands
             shutil.rmtree(folder, ignore_errors=True)
             say(f"could not write {folder} ({error}): training goes on without it")
-        self.saved = time.monotonic()
 
     def end_epoch(self) -> None:
         """Score val, note the epoch, and keep the weights if it is the best so far."""
@@ -208,7 +252,7 @@ class FineTuner(Trainer):
             f"{self.run.path.name} epoch {line['epoch']}: train loss {line['train_loss']:.4f}, "
             f"val accuracy {line['val_accuracy']:.4f}, macro-F1 {line['val_macro_f1']:.4f}, {line['seconds']:.0f} s"
         )
-        if best_epoch(self.so_far.epochs) == line["epoch"]:
+        if best_epoch(self.so_far.epochs) == line["epoch"] and not ranks.rank():
             write_tensors(self.best_weights, self.model.state_dict())
 
 
@@ -227,10 +271,11 @@ class Epochs(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         tuner, now = self.tuner, time.monotonic()
         last = state.global_step % tuner.sampler.steps == 0
-        if now - tuner.saved >= 60 * tuner.plan.checkpoint_minutes and not last:  # an epoch's end has its own
+        due, shown = ranks.agreed(now - tuner.saved >= 60 * tuner.plan.checkpoint_minutes, now - self.shown > 2)
+        if due and not last:  # an epoch's end has its own
             control.should_save = True
         figures = {}
-        if now - self.shown > 2:
+        if shown:
             self.shown = now
             accuracy = tuner.tick()
             figures = {"loss": f"{tuner.so_far.loss / tuner.so_far.weight:.3f}", "accuracy": f"{accuracy:.3f}"}

@@ -20,7 +20,7 @@ class Trained:
         self.temperature = 1.0  # that logits are divided by
 
     def probabilities(self, texts: list[str]) -> np.ndarray:
-        """Class probabilities (N, C) of N texts, calibrated on val; one text's are the same whatever is beside it."""
+        """Class probabilities (N, C) of N texts, calibrated on val; on a CPU one text's are the same whatever is beside it."""
         import torch
 
         ids, _ = self.tokens(texts)

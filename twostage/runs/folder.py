@@ -29,16 +29,18 @@ ROOM_BYTES = 1 << 15
 
 class Run:
     """A run being written. Used as a context manager: leaving it on an error records `failed` or `interrupted`, and an
-    OSError, which is the disk's of this folder, becomes a BadInput."""
+    OSError, which is the disk's of this folder, becomes a BadInput. follows: another process writes it, this one trains along."""
 
-    def __init__(self, path: Path, record: dict, lock=None):
-        self.path, self.record, self.started, self.lock = path, record, time.monotonic(), lock
+    def __init__(self, path: Path, record: dict, lock=None, follows: bool = False):
+        self.path, self.record, self.started, self.lock, self.follows = path, record, time.monotonic(), lock, follows
         self.events = None  # open once something is logged, where the record asks for them
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if self.follows:
+            return
         discard(room_of(self.path))
         if kind is not None and self.record["status"] != "complete":
             status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
@@ -58,10 +60,14 @@ class Run:
 
     def write(self) -> None:
         """Replace run.json by the record as it is now."""
+        if self.follows:
+            return
         write_record(self.path, self.record)
 
     def log(self, *lines: dict) -> None:
         """Append lines to metrics.jsonl: each an epoch of the run, or of one of its trials."""
+        if self.follows:
+            return
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(_plain(line), ensure_ascii=False) + "\n" for line in lines)
         if self.record.get("tensorboard"):
@@ -70,6 +76,8 @@ class Run:
 
     def rewrite_log(self, lines: list[dict]) -> None:
         """Begin metrics.jsonl anew with these lines: what a resumed run had behind it at its checkpoint."""
+        if self.follows:
+            return
         write_text(self.path / "metrics.jsonl", "")
         remove_events(self.path)
         self.log(*lines)
