@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,11 @@ import torch
 from tests.conftest import read_json
 from tests.head_caches import make_cache
 from tests.heads.test_sweep import run_train_head
+from twostage import memory
 from twostage.cache.reader import open_cache
 from twostage.heads import data as head_data
-from twostage.heads.ceiling import fit_ceiling, verdict
+from twostage.heads import logistic
+from twostage.heads.ceiling import STRENGTHS, fit_ceiling, verdict
 from twostage.heads.learning_curve import fill, more_labels, part_of_train
 from twostage.heads.logistic import Logistic, minimise
 from twostage.models.head import load_head
@@ -122,3 +126,34 @@ def test_the_learning_curve_says_whether_more_labels_would_help(cache, tmp_path,
     curve = read_json(tmp_path / "1C-lr0.01" / "run.json")["learning_curve"]
     assert [p["share"] for p in curve] == [0.01, 0.03, 0.1, 0.3, 1.0] and len(curve[0]["val_accuracy"]) == 3
     assert curve[-1]["mean"] > curve[0]["mean"]
+
+
+def test_the_ceiling_stops_once_val_has_fallen_twice(data):
+    """Vectors of noise, and the strongest penalty's answers as the labels of val: every weaker one must do worse."""
+    noise = torch.randn(data.vectors.shape, generator=torch.Generator().manual_seed(0))
+    noisy = replace(data, vectors=noise, labels=data.labels.clone())
+    strongest = fit_ceiling(noisy, strengths=STRENGTHS[:1])[1][1]
+    noisy.labels[data.val] = strongest.head()(noise[data.val]).argmax(1)
+    best, tried, _ = fit_ceiling(noisy)
+    assert best.val_accuracy == 1.0 and len(tried) == 3 + 2  # the half decades about the best come after
+
+
+def test_threads_change_no_bit_of_a_ceiling(data, monkeypatch):
+    monkeypatch.setattr(logistic, "CHUNK", 100)
+    before, ends = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            problem = Logistic(data.vectors, data.labels, data.train, data.classes)
+            assert problem.workers == threads and torch.get_num_threads() == threads
+            ends.append(minimise(problem, 1e-3)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*ends)
+
+
+def test_vectors_that_memory_does_not_hold_twice_give_the_same_ceiling(data, monkeypatch):
+    held = minimise(Logistic(data.vectors, data.labels, data.train, data.classes), 1e-3)[0]
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
+    problem = Logistic(data.vectors, data.labels, data.train, data.classes)
+    assert problem.held is None and torch.equal(minimise(problem, 1e-3)[0], held)

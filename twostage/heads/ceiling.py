@@ -64,6 +64,9 @@ def fit_ceiling(data: HeadData, class_weight: str = "none", strengths=STRENGTHS)
     with Progress(len(strengths) + 2, "strengths", "ceiling") as progress:
         for strength in strengths:
             fit(strength * max(problem.variance, 1e-30), found[-1][1] if found else None)
+            reached = [optimum.val_accuracy for optimum, _ in found]
+            if len(reached) > 2 and max(reached[-2:]) < max(reached):
+                break  # val has fallen twice: the weaker ones, which take longest, only fit train more closely
         best, x = max(found, key=lambda pair: pair[0].val_accuracy)  # max keeps the first, which is the strongest
         for factor in (10**0.5, 10**-0.5):  # the decades, then half a decade about the best
             fit(best.l2 * factor, x)

@@ -1,8 +1,13 @@
 """Regularised multinomial logistic regression over vectors in memory: mean cross-entropy + l2 / 2 * ||W||^2, the bias free."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
-CHUNK = 8192  # documents a matrix product
+from twostage import memory
+
+CHUNK = 2048  # documents a matrix product
+MOST_WORKERS = 4  # threads; more would wait for Python's lock
 
 
 class Logistic:
@@ -10,6 +15,8 @@ class Logistic:
 
     With U = W * s and the mean moved into the bias, logits are U ((x - mean) / s) + b: the same objective, better
     conditioned by far ([CLS] vectors have a few dimensions much larger than the rest). Products are float32, sums float64.
+    The standardised vectors are held in float32 where half of the free memory takes them, else made again each time.
+    On a CPU a few threads take the chunks in turn, each on its own; sums are in the order of the chunks, so their number changes no bit.
     """
 
     def __init__(self, vectors, labels, rows, classes: int, class_weight=None):
@@ -17,78 +24,82 @@ class Logistic:
         self.labels = labels[rows]
         weight = torch.ones(len(rows), device=rows.device) if class_weight is None else class_weight[self.labels]
         self.share = (weight.double() / weight.double().sum()).float()
+        self.parts = [slice(a, a + CHUNK) for a in range(0, len(rows), CHUNK)]
         total = torch.zeros(2, self.D, dtype=torch.float64, device=rows.device)
-        for _, X in self._chunks():
-            total[0] += X.double().sum(0)
-            total[1] += X.double().square().sum(0)
+        for part in self.parts:
+            X = self._raw(part).double()
+            total[0] += X.sum(0)
+            total[1] += X.square_().sum(0)
         self.mean = total[0] / len(rows)
         variance = (total[1] / len(rows) - self.mean**2).clamp(min=0)
         self.variance = variance.mean().item()
         root = max(self.variance, 1e-30) ** 0.5
         self.s = torch.where(variance.sqrt() > 1e-3 * root, variance.sqrt(), root)  # one that never varies is left alone
+        free = memory.available_bytes(rows.device)
+        fits = free is None or len(rows) * self.D * 4 < 0.5 * free
+        self.held = [self._standardised(part) for part in self.parts] if fits else None
+        self.workers = min(torch.get_num_threads(), MOST_WORKERS, len(self.parts)) if rows.device.type == "cpu" else 1
+        self.pool = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
 
-    def _chunks(self):
-        for a in range(0, len(self.rows), CHUNK):
-            part = slice(a, a + CHUNK)
-            yield part, self.vectors.index_select(0, self.rows[part]).float()
+    def _raw(self, part: slice):
+        return self.vectors.index_select(0, self.rows[part]).float()
+
+    def _standardised(self, part: slice):
+        return self._raw(part).sub_(self.mean.float()).div_(self.s.float())
+
+    def _chunk(self, number: int):
+        """(B, D) float32: the standardised vectors of self.rows[self.parts[number]]."""
+        return self.held[number] if self.held else self._standardised(self.parts[number])
+
+    def each(self, work) -> list:
+        """work(part, X) for every chunk X of self.rows[part], by as many threads as there are workers; results in order."""
+        before = torch.get_num_threads()
+        if self.pool is None:
+            return [work(part, self._chunk(i)) for i, part in enumerate(self.parts)]
+        torch.set_num_threads(1)
+        try:
+            return list(self.pool.map(torch.no_grad()(lambda i: work(self.parts[i], self._chunk(i))), range(len(self.parts))))
+        finally:
+            torch.set_num_threads(before)
+
+    def log_probabilities(self, X, U, b):
+        """(B, C) of standardised X (B, D); U (C, D), b (C,) float32."""
+        return torch.addmm(b, X, U.t()).log_softmax(1)
+
+    def of_chunk(self, part: slice, X, U, b):
+        """Cross-entropy and gradients of U and b, of one chunk."""
+        logp = self.log_probabilities(X, U, b)
+        share = self.share[part].unsqueeze(1)
+        own = self.labels[part].unsqueeze(1)
+        loss = -(logp.gather(1, own) * share).double().sum()
+        d = logp.exp_().mul_(share).scatter_add_(1, own, -share)
+        return loss, d.t() @ X, d.double().sum(0)
 
     def __call__(self, U, b, l2: float):
         """U (C, D), b (C,) float64 -> objective, cross-entropy (floats), gradients of U and b."""
+        U32, b32 = U.float(), b.float()
+        losses, dU, db = zip(*self.each(lambda part, X: self.of_chunk(part, X, U32, b32)), strict=True)
+        loss = torch.stack(losses).sum().item()
         W = U / self.s
-        shift = b - W @ self.mean
-        W32, shift32 = W.float(), shift.float()
-        loss, dW = 0.0, torch.zeros(self.C, self.D, dtype=torch.float64, device=U.device)
-        db = torch.zeros(self.C, dtype=torch.float64, device=U.device)
-        for part, X in self._chunks():
-            logp = torch.addmm(shift32, X, W32.t()).log_softmax(1)  # (B, C)
-            share = self.share[part].unsqueeze(1)
-            own = self.labels[part].unsqueeze(1)
-            loss -= (logp.gather(1, own) * share).double().sum().item()
-            d = logp.exp_().mul_(share).scatter_add_(1, own, -share)
-            dW += (d.t() @ X).double()
-            db += d.double().sum(0)
-        dU = (dW - torch.outer(db, self.mean)) / self.s + l2 * W / self.s
-        return loss + 0.5 * l2 * W.square().sum().item(), loss, dU, db
+        dU = torch.stack(dU).sum(0, dtype=torch.float64) + l2 * W / self.s
+        return loss + 0.5 * l2 * W.square().sum().item(), loss, dU, torch.stack(db).sum(0)
 
 
-@torch.no_grad()
 def minimise(problem: Logistic, l2: float, start=None, most: int = 300, tolerance: float = 1e-6):
-    """L-BFGS (two loops, 12 pairs, backtracking). Gives U, b, objective, cross-entropy, iterations."""
-    device = problem.rows.device
-    x = torch.zeros(problem.C * (problem.D + 1), dtype=torch.float64, device=device) if start is None else start.clone()
-    cut = problem.C * problem.D
+    """L-BFGS (12 pairs, strong Wolfe). Gives x (C * (D + 1),) float64, which is U and b, objective, cross-entropy, iterations."""
+    device, cut = problem.rows.device, problem.C * problem.D
+    x = torch.zeros(cut + problem.C, dtype=torch.float64, device=device) if start is None else start.clone()
+    optimizer = torch.optim.LBFGS(
+        [x], max_iter=most, max_eval=4 * most, tolerance_grad=tolerance, tolerance_change=1e-9, history_size=12,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
 
-    def at(x):
+    @torch.no_grad()
+    def objective():
         f, ce, dU, db = problem(x[:cut].view(problem.C, problem.D), x[cut:], l2)
-        return f, ce, torch.cat([dU.flatten(), db])
+        x.grad = torch.cat([dU.flatten(), db])
+        return torch.tensor([f, ce], dtype=torch.float64)
 
-    f, ce, g = at(x)
-    pairs: list[tuple] = []
-    done = 0
-    while done < most and g.abs().max() > tolerance:
-        d, alphas = g.clone(), []
-        for s, y, rho in reversed(pairs):
-            alphas.append(rho * s.dot(d))
-            d -= alphas[-1] * y
-        if pairs:
-            s, y, _ = pairs[-1]
-            d *= s.dot(y) / y.dot(y)
-        for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-            d += (alpha - rho * y.dot(d)) * s
-        slope, step = -g.dot(d).item(), 1.0 if pairs else min(1.0, 1.0 / g.abs().sum().item())
-        for _ in range(30):
-            x_new = x - step * d
-            f_new, ce_new, g_new = at(x_new)
-            if f_new <= f + 1e-4 * step * slope:
-                break
-            step *= 0.5
-        else:
-            break  # float32 products allow no further descent
-        s, y = x_new - x, g_new - g
-        if s.dot(y) > 1e-12 * y.dot(y):
-            pairs = [*pairs[-11:], (s, y, 1 / s.dot(y))]
-        small = f - f_new <= 1e-9 * max(1.0, abs(f))
-        x, f, ce, g, done = x_new, f_new, ce_new, g_new, done + 1
-        if small:
-            break
-    return x, f, ce, done
+    optimizer.step(lambda: objective()[0])
+    f, ce = objective().tolist()
+    return x.detach(), f, ce, optimizer.state[x].get("n_iter", 0)

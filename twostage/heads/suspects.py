@@ -39,37 +39,28 @@ class FoldedLogistic(Logistic):
         learns = fold[:, None] != torch.arange(FOLDS, device=fold.device)  # (N, F)
         self.share = learns / learns.sum(0).clamp(min=1).float()
 
-    def _log_probabilities(self, X, W, shift):
-        return torch.addmm(shift, X, W.t()).view(len(X), FOLDS, self.classes).log_softmax(2)  # (B, F, C)
+    def log_probabilities(self, X, U, b):
+        """(B, F, C)"""
+        return torch.addmm(b, X, U.t()).view(len(X), FOLDS, self.classes).log_softmax(2)
 
-    def __call__(self, U, b, l2: float):
+    def of_chunk(self, part, X, U, b):
         """As Logistic's, summed over the folds. U (F * C, D), b (F * C,)."""
-        W = U / self.s
-        shift = b - W @ self.mean
-        W32, shift32 = W.float(), shift.float()
-        loss, dW = 0.0, torch.zeros_like(W)
-        db = torch.zeros(self.C, dtype=torch.float64, device=U.device)
-        for part, X in self._chunks():
-            logp = self._log_probabilities(X, W32, shift32)
-            share = self.share[part].unsqueeze(2)  # (B, F, 1)
-            own = self.labels[part].view(-1, 1, 1).expand(-1, FOLDS, 1)
-            loss -= (logp.gather(2, own) * share).double().sum().item()
-            d = logp.exp_().mul_(share).scatter_add_(2, own, -share).view(len(X), -1)
-            dW += (d.t() @ X).double()
-            db += d.double().sum(0)
-        dU = (dW - torch.outer(db, self.mean)) / self.s + l2 * W / self.s
-        return loss + 0.5 * l2 * W.square().sum().item(), loss, dU, db
+        logp = self.log_probabilities(X, U, b)
+        share = self.share[part].unsqueeze(2)  # (B, F, 1)
+        own = self.labels[part].view(-1, 1, 1).expand(-1, FOLDS, 1)
+        loss = -(logp.gather(2, own) * share).double().sum()
+        d = logp.exp_().mul_(share).scatter_add_(2, own, -share).view(len(X), -1)
+        return loss, d.t() @ X, d.double().sum(0)
 
     def out_of_fold(self, x) -> np.ndarray:
         """(N, C) float32 probabilities of every document from the fold that did not learn from it."""
-        U, b = x[: self.C * self.D].view(self.C, self.D), x[self.C * self.D :]
-        W = U / self.s
-        W32, shift32 = W.float(), (b - W @ self.mean).float()
-        parts = []
-        for part, X in self._chunks():
-            logp = self._log_probabilities(X, W32, shift32)
-            parts.append(logp[torch.arange(len(X), device=X.device), self.fold[part]].exp().cpu())
-        return torch.cat(parts).numpy()
+        U, b = x[: self.C * self.D].view(self.C, self.D).float(), x[self.C * self.D :].float()
+
+        def judged(part, X):
+            logp = self.log_probabilities(X, U, b)
+            return logp[torch.arange(len(X), device=X.device), self.fold[part]].exp().cpu()
+
+        return torch.cat(self.each(judged)).numpy()
 
 
 @torch.no_grad()
