@@ -134,15 +134,15 @@ def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
 
 def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob, activation: str, runs_dir: Path) -> None:
     """Score test once with the best epoch's weights, and write model/, predictions.npz and run.json."""
-    names, test, so_far = setting.corpus.label_names, setting.rows["test"], tuner.so_far
+    names, test, val, so_far = setting.corpus.label_names, setting.rows["test"], setting.rows["val"], tuner.so_far
     logits = scores(tuner.model, test, tuner.plan, tuner.pad, "scoring test")
-    if ranks.rank():
+    val_logits = scores(tuner.model, val, tuner.plan, tuner.pad, "calibrating on val")
+    if run.follows:
         return
     probabilities = torch.from_numpy(logits).double().softmax(1).float().numpy()
     split = np.flatnonzero(setting.corpus.split == 2)
     sources = [setting.corpus.sources[row] for row in split]
-    val = setting.rows["val"]
-    trust = calibrate(scores(tuner.model, val, tuner.plan, tuner.pad, "calibrating on val"), val.label, logits, test.label)
+    trust = calibrate(val_logits, val.label, logits, test.label)
     save_predictions(run.path, setting.corpus.digest[split], test.label, probabilities, sources, trust["temperature"])
     about = {
         "head": job.head, "activation": activation, "pooling": "cls", "max_length": setting.encoder["max_length"],
