@@ -1,4 +1,5 @@
 import csv
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,7 @@ def test_a_sweep_leaves_one_run_with_all_trials_and_finds_the_published_rates_to
     slow = [max(e["val_accuracy"] for e in t["epochs"]) for t in record["trials"] if t["head_lr"] == 1e-5]
     assert max(slow) + 0.2 < record["epochs"][record["best_epoch"] - 1]["val_accuracy"]
     assert "published: 1C4" in out and "published: 1C3" in out and out.count("<- best") == 1
+    assert re.search(r"rates from \S+ to 0.1 do equally well", out) and "at the edge of the grid" not in out
     assert f"run: {tmp_path / 'runs' / 'sweep'}" in out.splitlines()[-1]
     with open(tmp_path / "runs" / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

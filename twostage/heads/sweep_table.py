@@ -5,6 +5,7 @@ from pathlib import Path
 from twostage.heads.sweep import PER_DECADE, settings_of
 from twostage.heads.training import trial_of
 from twostage.recipes import BATCH_SIZE, RECIPES
+from twostage.runs.hints import open_edge, plateau
 
 
 def wider(lrs: list[float], best: float) -> list[float] | None:
@@ -41,8 +42,11 @@ def sweep_table(record: dict, cache: Path | str) -> str:
             remark = "   ".join(filter(None, ["<- best" if s is top else "", remark]))
             bar = "#" * round(20 * s.accuracy)
             lines.append(f"{s.lr:9.3g}  {s.accuracy:.3f} ±{s.deviation:.3f}  {s.epochs:>15}  {bar:20} {remark}".rstrip())
-        further = wider([s.lr for s in mine], top.lr)
-        if further:
+        further, points = wider([s.lr for s in mine], top.lr), [(s.lr, s.accuracy) for s in mine]
+        flat = plateau(points, record["n_val"])
+        if flat:
+            lines.append(f"rates from {flat[0]:g} to {flat[1]:g} do equally well, within one standard error")
+        elif further and open_edge(points, record["n_val"]):
             rates = " ".join(f"{x:g}" for x in further)
             lines.append(
                 f"the best rate is at the edge of the grid; go on: python train_head.py {cache} --sweep --head {key[0]} --lr {rates}"
@@ -55,4 +59,7 @@ def sweep_table(record: dict, cache: Path | str) -> str:
         f"test accuracy {record['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), "
         f"macro-F1 {record['test_macro_f1']:.3f}, {record['n_test']:,} documents",
     ]
+    last = record["epochs"][-1]["epoch"]
+    if record["best_epoch"] == last:
+        lines.append(f"the best epoch is the last of {last}: train longer, with --epochs {2 * last}")
     return "\n".join(lines)

@@ -80,11 +80,13 @@ def sweep_hints(group: Group, series: list[Series]) -> list[str]:
     run, said = group.sweep, []
     n_val = run.record.get("n_val") or 1
     for one in series:
-        low, high = plateau(one.points, n_val)
-        if open_edge(one.points, n_val):
+        flat = plateau(one.points, n_val)
+        if flat:
+            said.append(
+                f"{one.label}: rates from {rate(flat[0])} to {rate(flat[1])} do equally well, within one standard error."
+            )
+        elif open_edge(one.points, n_val):
             said.append(f"{one.label} is best at the edge of its range: sweep further before trusting it.")
-        elif sum(low <= lr <= high for lr, _ in one.points) > 2:
-            said.append(f"{one.label}: from {rate(low)} to {rate(high)} all rates do equally well, within chance.")
     last = run.epochs[-1]["epoch"]
     if run.record["best_epoch"] == last:
         said.append(f"The best epoch is the last of {last}: train longer, with --epochs {2 * last}.")
