@@ -13,6 +13,7 @@ from twostage import cli
 from twostage.errors import BadInput
 from twostage.files import replacing_folder, sweep
 from twostage.predict import model_of_older_run
+from twostage.progress import say
 from twostage.runs.folder import read_run
 
 EXAMPLES = """examples:
@@ -95,6 +96,8 @@ def write_head_run(run: Path, folder: Path, model: str | None) -> None:
     }
     bert = load_bert(encoder, pooler=settings["pooling"] == "pooler")
     save_classifier(bert, head, config["label_names"], load_tokenizer(encoder), folder, extra)
+    if settings.get("prefix") or settings["truncation"] == "head-tail":
+        say("pipeline() knows no prefix and no head-tail: twostage.predict puts the one and cuts the other as in training")
 
 
 if __name__ == "__main__":

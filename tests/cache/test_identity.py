@@ -22,6 +22,7 @@ def test_the_fingerprint_depends_on_every_field():
     one = make_identity(70)
     changed = [
         *(replace(one, encoder={**one.encoder, name: 2 if name in ("max_length", "format") else "other"}) for name in ENCODER_FIELDS),
+        replace(one, encoder={**one.encoder, "prefix": "query: "}),
         replace(one, store_dtype="float32"),
         replace(one, hidden_size=9),
         replace(one, label_names=[*one.label_names[:3], "neu"]),

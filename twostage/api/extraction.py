@@ -25,7 +25,7 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache:
     """Encode every text of a corpus once and return the cache, complete and verified; one found complete is opened again.
 
     corpus: a Corpus, or whatever `read_corpus` takes, whose keyword arguments may then stand here too. Further settings,
-    with their defaults: model ("bert-base-chinese"; a folder or hub name), max_length (512 tokens), truncation ("head"),
+    with their defaults: model ("bert-base-chinese"; a folder or hub name), max_length (512 tokens), truncation ("head"), prefix (""),
     pooling ("cls"), store_dtype ("float16"), device ("auto"), dtype ("auto": what the hardware is fast at),
     tokens_per_batch (None), cache_dir ("cache"). Interrupted, the same call goes on where it stopped.
 
@@ -64,6 +64,7 @@ def prepare(
     model: str | Path | None = None,
     max_length: int = 512,
     truncation: str = "head",
+    prefix: str = "",
     pooling: str = "cls",
     store_dtype: str = "float16",
     device: str = "auto",
@@ -75,7 +76,7 @@ def prepare(
     """Everything that decides the cache, checked before any model work: the model's folder first, since a corpus takes longer."""
     source, model = resolve(corpus, model, cache_dir)
     folder = find_model(model)
-    tokens = load_tokens(folder, max_length, truncation)
+    tokens = load_tokens(folder, max_length, truncation, prefix)
     for line in remarks(folder, tokens.backend, pooling):
         say(line)
     began = time.time()
@@ -83,8 +84,9 @@ def prepare(
 
     device = resolve_device(device)
     settings = encoder_settings(
-        folder, max_length=max_length, truncation=truncation, pooling=pooling, compute_dtype=resolve_dtype(dtype, device)
-    )
+        folder, max_length=max_length, truncation=truncation, pooling=pooling, compute_dtype=resolve_dtype(dtype, device),
+        prefix=prefix,
+    )  # fmt: skip
     identity = Identity(
         encoder=settings,
         store_dtype=store_dtype,

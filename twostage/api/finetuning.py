@@ -38,6 +38,7 @@ def finetune(
     model: str | Path | None = None,
     max_length: int = 512,
     truncation: str = "head",
+    prefix: str = "",
     device: str = "auto",
     dtype: str = "auto",
     batch_size: int = 64,
@@ -93,7 +94,9 @@ def finetune(
         dtype = resolve_dtype(dtype, device)
         if dtype == "float16" and device == "cpu":
             raise BadInput("--dtype float16 trains on a GPU only: give float32 or bfloat16")
-        encoder = encoder_settings(folder, max_length=max_length, truncation=truncation, pooling="cls", compute_dtype=dtype)
+        encoder = encoder_settings(
+            folder, max_length=max_length, truncation=truncation, pooling="cls", compute_dtype=dtype, prefix=prefix
+        )
         ranks.check_same("the corpus", corpus_digest(corpus))
         ranks.check_same("the model", json.dumps(encoder))
         tokenizer = load_tokenizer(folder)
@@ -101,7 +104,7 @@ def finetune(
             say(line)
 
         # Every document tokenized, once for all runs and epochs.
-        tokens = Tokens(tokenizer, max_length, truncation)
+        tokens = Tokens(tokenizer, max_length, truncation, prefix)
         rows = {
             name: tokenize(corpus, np.flatnonzero(corpus.split == number), tokens, f"tokenizing {name}")
             for number, name in enumerate(SPLITS)

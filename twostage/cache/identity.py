@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from twostage import SPLITS
-from twostage.encoder.settings import ENCODER_FIELDS, fits_field
+from twostage.encoder.settings import ENCODER_FIELDS, fits_field, given
 from twostage.errors import BadInput
 
 STORE_DTYPES = ("float16", "float32")
@@ -24,7 +24,7 @@ NAMES_LIMIT = 1 << 26  # bytes of all label names, as JSON
 class Identity:
     """N documents in their order, and how they are encoded. Arrays are converted to the dtypes of the cache file.
 
-    encoder      one value for each of ENCODER_FIELDS: digests in hex, names, whole numbers
+    encoder      one value for each of ENCODER_FIELDS: digests in hex, names, whole numbers; and those OPTIONAL that are given
     store_dtype  "float16" or "float32"
     hidden_size  D, the length of one vector
     label_names  C names; any string, also an empty one
@@ -47,7 +47,7 @@ class Identity:
 
     def __post_init__(self):
         keep = object.__setattr__
-        keep(self, "encoder", {name: self.encoder[name] for name in ENCODER_FIELDS})
+        keep(self, "encoder", {name: self.encoder[name] for name in ENCODER_FIELDS} | given(self.encoder))
         keep(self, "hidden_size", int(self.hidden_size))
         keep(self, "label_names", list(self.label_names))
         keep(self, "digest", np.ascontiguousarray(self.digest, np.uint8))

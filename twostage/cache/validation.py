@@ -11,7 +11,7 @@ import numpy as np
 from twostage.cache.format import ATTRIBUTES, Table, tables_of
 from twostage.cache.identity import NAMES_LIMIT, STORE_DTYPES, decode_names
 from twostage.cache.pages import CacheBytes
-from twostage.encoder.settings import ENCODER_FIELDS, FORMAT, NUMBERS, TEXT_LIMIT, fits_field
+from twostage.encoder.settings import ENCODER_FIELDS, FORMAT, NUMBERS, OPTIONAL, TEXT_LIMIT, fits_field, given
 from twostage.errors import BadInput
 from twostage.files import disk_trouble
 
@@ -98,7 +98,7 @@ def read_structure(file: h5py.File, file_size: int) -> tuple[Header, dict[str, T
     for (_, stop, one), (start, _, other) in zip(regions, regions[1:], strict=False):
         if start < stop:
             raise Refused(f"{other} overlaps {one}")
-    encoder = {name: settings[name] for name in ENCODER_FIELDS}
+    encoder = {name: settings[name] for name in ENCODER_FIELDS} | given(settings)
     header = Header(encoder, settings["store_dtype"], fingerprint, decode_names(names), names, documents, hidden_size)
     return header, tables
 
@@ -157,11 +157,11 @@ def read_names(dataset, file_size: int, regions: list) -> bytes:
 
 
 def read_attributes(root) -> dict:
-    count = h5py.h5a.get_num_attrs(root)
-    if count != len(ATTRIBUTES):
-        raise Refused(f"has {count} attributes, not {len(ATTRIBUTES)}")
+    count, optional = h5py.h5a.get_num_attrs(root), [name for name in OPTIONAL if h5py.h5a.exists(root, name.encode())]
+    if count != len(ATTRIBUTES) + len(optional):
+        raise Refused(f"has {count} attributes, not {len(ATTRIBUTES) + len(optional)}")
     values = {}
-    for name in ATTRIBUTES:
+    for name in (*ATTRIBUTES, *optional):
         if not h5py.h5a.exists(root, name.encode()):
             raise Refused(f"has no attribute {name}")
         attribute = h5py.h5a.open(root, name.encode())
@@ -178,7 +178,7 @@ def read_attributes(root) -> dict:
             if not plain_text(kind, TEXT_LIMIT):
                 raise Refused(f"attribute {name} is not a string of fixed length")
             values[name] = read_text(attribute, kind).decode()
-        if not fits_field(name, values[name]):
+        if not fits_field(name, values[name]) or values[name] == OPTIONAL.get(name):
             raise Refused(f"attribute {name} has an impossible value")
     return values
 

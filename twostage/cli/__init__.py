@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -102,7 +103,16 @@ def number(what: str, low: float, high: float, open_low: bool = False):
 
 
 CORPUS_SETTINGS = ("text", "label", "split", "per_class", "encoding", "on_undecodable")  # of the API
-ENCODER_SETTINGS = ("model", "max_length", "truncation", "device", "dtype")
+ENCODER_SETTINGS = ("model", "max_length", "truncation", "prefix", "device", "dtype")
+
+
+def utf8_text(text: str) -> str:
+    """An argparse type: the bytes of the command line as UTF-8, whatever the locale took them for."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{ascii(text)} is not UTF-8") from None
+
 
 learning_rate = number("a learning rate", 0, 1000, open_low=True)
 
@@ -158,10 +168,14 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
     )
     group.add_argument(
         "--truncation",
-        choices=("head", "tail"),
+        choices=("head", "tail", "head-tail"),
         default="head",
-        help="the part of a longer document that is kept (default: head)",
+        help="what is kept of a longer document: its first tokens, its last, or the first 128 and the last (default: head)",
     )
+    group.add_argument(
+        "--prefix", type=utf8_text, default="", metavar="TEXT",
+        help='put in front of every text, as "query: " (default: nothing); tail cuts it off a longer text',
+    )  # fmt: skip
     group.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
     )

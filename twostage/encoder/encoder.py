@@ -114,12 +114,12 @@ def load_tokenizer(folder: Path, vocab_size: int | None = None):
     return tokenizer
 
 
-def load_tokens(folder: Path, max_length: int, truncation: str):
+def load_tokens(folder: Path, max_length: int, truncation: str, prefix: str = ""):
     """The checkpoint's tokenizer as Tokens; BadInput as load_tokenizer, and for a max_length that the model cannot take."""
     from twostage.encoder.tokenizer import Tokens
 
     check_max_length(folder, max_length)
-    return Tokens(load_tokenizer(folder), max_length, truncation)
+    return Tokens(load_tokenizer(folder), max_length, truncation, prefix)
 
 
 def load_bert(folder: Path, *, pooler: bool = False):
@@ -148,6 +148,7 @@ class Encoder:
         *,
         max_length: int = 512,
         truncation: str = "head",
+        prefix: str = "",
         pooling: str = "cls",
         device: str = "auto",
         dtype: str = "auto",
@@ -160,7 +161,7 @@ class Encoder:
 
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
-        self.tokens = load_tokens(folder, max_length, truncation)
+        self.tokens = load_tokens(folder, max_length, truncation, prefix)
         self.model = load_bert(folder, pooler=pooling == "pooler")
         self.hidden_size = self.model.config.hidden_size
         self.bert = FoldedBert(self.model, pooling, device=self.device, dtype=getattr(torch, self.dtype))

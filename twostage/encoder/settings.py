@@ -1,22 +1,28 @@
 """What decides a text's vector, besides the text: the encoder half of a cache's identity. Knows files, no torch."""
 
+import re
 from pathlib import Path
 
 from twostage.encoder.checkpoint import digest_files
 from twostage.encoder.family import check_max_length
+from twostage.errors import BadInput
 
 FORMAT = 1  # of the vectors: a change by more than rounding makes it 2
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
+OPTIONAL = {"prefix": ""}  # left out while it has this value, so that a setting new today leaves old fingerprints as they are
 POOLINGS = ("cls", "pooler", "mean")
-TRUNCATIONS = ("head", "tail")
+TRUNCATIONS = ("head", "tail", "head-tail")
 NUMBERS = ("max_length", "format")  # the other fields are strings
 TEXT_LIMIT = 4096  # bytes of one setting
 SHOWN = 60  # characters of a value in a message
 
 
-def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling: str, compute_dtype: str) -> dict:
-    """The settings that decide a text's vector, by the names of ENCODER_FIELDS; BadInput for an impossible max_length."""
+def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling: str, compute_dtype: str, **optional) -> dict:
+    """The settings that decide a text's vector, by the names of ENCODER_FIELDS and OPTIONAL; BadInput for an impossible one."""
     check_max_length(folder, max_length)
+    for name, value in optional.items():
+        if value != OPTIONAL[name] and not fits_field(name, value):
+            raise BadInput(f"--{name} {short(value)}: give text without NUL, of at most {TEXT_LIMIT:,} bytes")
     digests = digest_files(folder)
     return {
         "weights": digests.weights,
@@ -27,14 +33,21 @@ def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling:
         "pooling": pooling,
         "compute_dtype": compute_dtype,
         "format": FORMAT,
-    }
+    } | given(optional)
+
+
+def given(settings: dict) -> dict:
+    """Those of the OPTIONAL settings that do not have their default."""
+    return {name: settings[name] for name, default in OPTIONAL.items() if settings.get(name, default) != default}
 
 
 def fits_field(name: str, value: object) -> bool:
     """Whether an encoder setting has the type and size that the cache file keeps."""
     if name in NUMBERS:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    return isinstance(value, str) and "\0" not in value and 0 < len(value.encode("utf-8", "replace")) <= TEXT_LIMIT
+    if not isinstance(value, str) or "\0" in value or re.search("[\ud800-\udfff]", value) and name in OPTIONAL:
+        return False
+    return 0 < len(value.encode("utf-8", "replace")) <= TEXT_LIMIT
 
 
 def differences(have: dict, asked: dict, names: tuple[str, str] = ("cache", "asked")) -> list[str]:

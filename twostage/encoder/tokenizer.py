@@ -10,23 +10,58 @@ from tokenizers import Tokenizer
 WORD_BOUNDARY = re.compile("[ \t\n\r\u3000\u3400-\u4dbf\u4e00-\u9fff]")
 WIDE_CHARACTERS = 1.6  # per token to start with, in Chinese
 NARROW_CHARACTERS = 7  # in alphabetic scripts
+HEAD = 128  # tokens
 
 
 class Tokens:
-    """A fast tokenizer with fixed truncation: head keeps the first tokens of a longer text, tail the last ones.
+    """A fast tokenizer with fixed truncation: head keeps the first tokens of a longer text, tail the last ones, head-tail the
+    first HEAD (at most half of max_length) and the last (Sun et al. 2019). `prefix` stands in front of every text.
 
     tokenizer: of transformers. It is copied, so that nobody else's truncation or padding setting matters.
     """
 
-    def __init__(self, tokenizer, max_length: int, truncation: str = "head"):
-        self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self.backend.no_padding()
-        self.backend.enable_truncation(max_length, direction="left" if truncation == "tail" else "right")
-        self.max_length, self.tail = max_length, truncation == "tail"
-        self.can_cut = words_end_at_boundaries(self.backend)
+    def __init__(self, tokenizer, max_length: int, truncation: str = "head", prefix: str = ""):
+        self.max_length, self.prefix = max_length, prefix
+        self.kept = OneEnd(tokenizer, max_length, tail=truncation == "tail")
+        self.backend, self.can_cut, self.promising = self.kept.backend, self.kept.can_cut, self.kept.promising
+        self.last = None
+        if truncation == "head-tail":
+            self.first = 1 + head_tokens(max_length)  # with [CLS]
+            self.last = OneEnd(tokenizer, 1 + max_length - self.first, tail=True)  # [CLS] is cut off again
 
     def __call__(self, texts: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
         """Token ids (T,) int32 of each text, [CLS] and [SEP] included, and whether it was cut (N,) bool."""
+        texts = [self.prefix + text for text in texts] if self.prefix else texts
+        ids, cut = self.kept(texts)
+        if self.last:
+            long = np.flatnonzero(cut)
+            for i, end in zip(long, self.last([texts[i] for i in long])[0], strict=True):
+                ids[i] = np.concatenate([ids[i][: self.first], end[1:]])
+        return ids, cut
+
+    def full_lengths(self, texts: list[str]) -> np.ndarray:
+        """Tokens (N,) that each text would have without truncation, [CLS] and [SEP] included."""
+        whole = Tokenizer.from_str(self.backend.to_str())
+        whole.no_truncation()
+        return np.array([len(one.ids) for one in whole.encode_batch_fast([self.prefix + text for text in texts])], np.int64)
+
+
+def head_tokens(max_length: int) -> int:
+    """How many of a longer text's first tokens head-tail keeps, [CLS] not counted: 128, or half of a small max_length."""
+    return min(HEAD, max_length // 2)
+
+
+class OneEnd:
+    """A tokenizer that keeps one end of a longer text."""
+
+    def __init__(self, tokenizer, max_length: int, *, tail: bool):
+        self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.backend.no_padding()
+        self.backend.enable_truncation(max_length, direction="left" if tail else "right")
+        self.max_length, self.tail = max_length, tail
+        self.can_cut = words_end_at_boundaries(self.backend)
+
+    def __call__(self, texts: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
         pieces = [self.promising(text) for text in texts] if self.can_cut else texts
         encoded = self.backend.encode_batch_fast(pieces)
         unsure = [
@@ -39,12 +74,6 @@ class Tokens:
                 encoded[i] = one
         ids = [np.array(one.ids, np.int32) for one in encoded]
         return ids, np.array([bool(one.overflowing) for one in encoded], bool)
-
-    def full_lengths(self, texts: list[str]) -> np.ndarray:
-        """Tokens (N,) that each text would have without truncation, [CLS] and [SEP] included."""
-        whole = Tokenizer.from_str(self.backend.to_str())
-        whole.no_truncation()
-        return np.array([len(one.ids) for one in whole.encode_batch_fast(texts)], np.int64)
 
     def promising(self, text: str) -> str:
         """A part of the text that ends (tail: begins) between two words and probably holds more than max_length tokens.

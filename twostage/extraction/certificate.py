@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from twostage.encoder.encoder import load_bert, load_tokenizer
+from twostage.encoder.tokenizer import head_tokens
 
 DOCUMENTS = 32  # at most
 SHARE = 0.02  # of the extraction's seconds, at most
@@ -36,9 +37,9 @@ def certify(folder, corpus, settings: dict, device: str, stored, extraction_seco
     model = (model or load_bert(folder, pooler=settings["pooling"] == "pooler")).to(device)
     began, absolute, cosine, looked = time.perf_counter(), 0.0, 0.0, 0
     for text, have in zip(corpus.texts(rows), held, strict=True):
-        batch = tokenizer(text, truncation=True, max_length=settings["max_length"], return_tensors="pt").to(device)
+        ids = torch.tensor([token_ids(tokenizer, text, settings)], device=device)
         with torch.inference_mode():
-            want = pooled(model(input_ids=batch["input_ids"]), settings["pooling"])[0].double().cpu().numpy()
+            want = pooled(model(input_ids=ids), settings["pooling"])[0].double().cpu().numpy()
         absolute = max(absolute, float(np.abs(want - have).max()))
         norms = float(np.linalg.norm(want) * np.linalg.norm(have))
         cosine = max(cosine, 1 - float(want @ have) / norms if norms else 0.0)
@@ -51,6 +52,15 @@ def certify(folder, corpus, settings: dict, device: str, stored, extraction_seco
         "largest_cosine_error": max(0.0, cosine),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def token_ids(tokenizer, text: str, settings: dict) -> list[int]:
+    """The tokens kept of one text, by transformers' own tokenizer."""
+    text, most = settings.get("prefix", "") + text, settings["max_length"]
+    if settings["truncation"] != "head-tail":
+        return tokenizer(text, truncation=True, max_length=most)["input_ids"]
+    ids, first = tokenizer(text, verbose=False)["input_ids"], 1 + head_tokens(most)
+    return ids if len(ids) <= most else ids[:first] + ids[first - most :]
 
 
 def pooled(output, pooling: str):

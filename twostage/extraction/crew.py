@@ -219,7 +219,7 @@ def load_encoder(folder, settings: dict, device: str, tokens_per_batch: int | No
     """The encoder that these settings of a cache's identity mean."""
     return Encoder(
         folder, max_length=settings["max_length"], truncation=settings["truncation"], pooling=settings["pooling"],
-        device=device, dtype=settings["compute_dtype"], tokens_per_batch=tokens_per_batch,
+        prefix=settings.get("prefix", ""), device=device, dtype=settings["compute_dtype"], tokens_per_batch=tokens_per_batch,
     )  # fmt: skip
 
 

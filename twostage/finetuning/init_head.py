@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from twostage.encoder.settings import differences
+from twostage.encoder.settings import OPTIONAL, differences
 from twostage.errors import BadInput
 from twostage.models.head import linear_layers, load_head
 from twostage.runs.folder import read_run
 
 # compute_dtype is left out: a vector in bfloat16 and one in float32 differ by rounding, and a head does for both.
-MUST_MATCH = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "format")
+MUST_MATCH = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "format", *OPTIONAL)
 
 
 def start_head(run: Path, head: str, encoder: dict, label_names: list[str]) -> tuple[nn.Sequential, str, dict]:

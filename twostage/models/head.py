@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from twostage.encoder.family import read_json
-from twostage.encoder.settings import POOLINGS, TRUNCATIONS
+from twostage.encoder.settings import POOLINGS, TRUNCATIONS, fits_field
 from twostage.errors import BadInput, shown
 from twostage.files import replacing_folder, write_tensors, write_text
 
@@ -108,6 +108,9 @@ def check_settings(config: dict) -> None:
         value = config.get(name, 0 if name == "hidden_size" else 3)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise ValueError(f"{name} is {shown(repr(value))[:60]}, not 1 to {most:,}")
+    prefix = config.get("prefix", "")
+    if prefix != "" and not fits_field("prefix", prefix):
+        raise ValueError(f"prefix is {shown(repr(prefix))[:60]}, no text to put in front of another")
     names = config.get("label_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("label_names is no list of names")

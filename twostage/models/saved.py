@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.encoder.settings import ENCODER_FIELDS, differences
+from twostage.encoder.settings import ENCODER_FIELDS, differences, given
 from twostage.errors import BadInput
 from twostage.runs.folder import read_run
 
@@ -69,7 +69,7 @@ def load_folder(folder: Path, *, device: str = "auto", dtype: str = "auto") -> T
     pooling, trained = settings.get("pooling", "cls"), settings.get("encoder", settings)
     device = resolve_device(device)
     folded = FoldedBert(classifier.bert, pooling, device, getattr(torch, pick_dtype(dtype, device, trained)))
-    tokens = Tokens(tokenizer, settings["max_length"], settings.get("truncation", "head"))
+    tokens = Tokens(tokenizer, settings["max_length"], settings.get("truncation", "head"), trained.get("prefix", ""))
     return Trained(tokens, Lanes(folded), classifier.head.requires_grad_(False), label_names, settings)
 
 
@@ -82,7 +82,7 @@ def load_head_run(path: Path, model: str | None, device: str, dtype: str) -> Tra
     settings, device = config["encoder"], resolve_device(device)
     encoder = Encoder(
         folder, max_length=settings["max_length"], truncation=settings["truncation"], pooling=settings["pooling"],
-        device=device, dtype=pick_dtype(dtype, device, settings),
+        prefix=settings.get("prefix", ""), device=device, dtype=pick_dtype(dtype, device, settings),
     )  # fmt: skip
     return Trained(encoder.tokens, encoder.lanes, head.requires_grad_(False), config["label_names"], settings)
 
@@ -102,7 +102,7 @@ def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
         folder = find_model(name)
     except BadInput as error:
         raise BadInput(f"{error}" if model else f"the encoder of {path}: {error}: name its folder with --model") from None
-    keep = {name: settings[name] for name in ("max_length", "truncation", "pooling", "compute_dtype")}
+    keep = {name: settings[name] for name in ("max_length", "truncation", "pooling", "compute_dtype")} | given(settings)
     differing = differences(settings, encoder_settings(folder, **keep), (path.name, folder.name))
     if differing:
         raise BadInput(

@@ -146,7 +146,7 @@ class RunView:
     def setting(self) -> tuple:
         """(name, value) of what may differ between runs on one test set and must then be said beside the name."""
         encoder = self.record.get("encoder") if isinstance(self.record.get("encoder"), dict) else {}
-        keep = {"max_length": "{} tokens", "truncation": "{} kept", "pooling": "{} vector"}
+        keep = {"max_length": "{} tokens", "truncation": "{} kept", "pooling": "{} vector", "prefix": "“{}” in front"}
         said = {k: text.format(encoder[k]) for k, text in keep.items() if k in encoder}
         if encoder and encoder.get("layer", -1) != -1:
             said["layer"] = f"layer {encoder['layer']}"
