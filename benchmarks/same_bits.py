@@ -1,6 +1,6 @@
 """Does a document's vector keep its bits whatever is beside it? Tried on this processor, for BERTs of every common width.
 
-python benchmarks/same_bits.py                      float32 and bfloat16, cls and mean
+python benchmarks/same_bits.py                      float32 and bfloat16; cls, pooler and mean
 python benchmarks/same_bits.py --threads 2          two threads on one product, where extraction has one a lane
 
 Each document is encoded alone and then in batches drawn at random, of 1 to 60 documents and up to 2,048 tokens.
@@ -43,10 +43,10 @@ def main() -> None:
     for hidden, heads in SHAPES:
         torch.manual_seed(0)
         shape = {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
-        model = BertModel(BertConfig(vocab_size=500, num_hidden_layers=2, **shape), add_pooling_layer=False).eval()
+        model = BertModel(BertConfig(vocab_size=500, num_hidden_layers=2, **shape), add_pooling_layer=True).eval()
         ids = [np.array([2, *draw.choices(range(5, 500), k=t - 2), 3], np.int32) for t in (*range(3, 60), 128, 300, 512) * 2]
         for dtype in (torch.float32, torch.bfloat16):
-            for pooling in ("cls", "mean"):
+            for pooling in ("cls", "pooler", "mean"):
                 bert = FoldedBert(model, pooling, dtype=dtype)
                 alone = {row: encode(bert, ids, [row])[row] for row in range(len(ids))}
                 other, tried = set(), 0
@@ -58,7 +58,7 @@ def main() -> None:
                         tried += 1
                         other |= {row} if vector != alone[row] else set()
                 print(
-                    f"{hidden:5} wide, {str(dtype)[6:]:8} {pooling:4}: {len(other)} of {len(ids)} documents, {tried} vectors",
+                    f"{hidden:5} wide, {str(dtype)[6:]:8} {pooling:6}: {len(other)} of {len(ids)} documents, {tried} vectors",
                     flush=True,
                 )
 

@@ -43,7 +43,7 @@ def test_sources_that_share_their_bytes_differently_are_another_corpus():
 
 
 def test_the_fingerprint_of_this_format_never_changes():
-    """Whoever changes it makes every cache out there unusable, and raises FORMAT."""
+    """Whoever changes it makes every cache out there unusable, and adds to FORMATS."""
     assert make_identity(70).fingerprint == "6f31de227e9b255b8ae3c1cb797f028445072ccf4f0a31d7ed3ba5fc53571f4f"
 
 

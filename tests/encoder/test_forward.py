@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder.attention import EqualSpan, PaddedSpan
+from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan, attention_in_whole_lanes
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
-from twostage.encoder.forward import FEWEST_ROWS, FoldedBert
+from twostage.encoder.forward import FoldedBert
 from twostage.encoder.lanes import Lanes
+from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, can_pack
 from twostage.errors import BadInput
 from twostage.memory import is_out_of_memory
 
@@ -60,6 +61,83 @@ def test_with_keys_and_values_or_without_attention_of_cls_is_the_same(tiny_bert)
     full.attention_without_keys = full.attention_of_first  # what a GPU computes
     ids, span = torch.from_numpy(np.concatenate(some_ids([30] * 20))), EqualSpan(20, 30)
     torch.testing.assert_close(lean(ids, span), full(ids, span), atol=2e-6, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def wide_bert(tmp_path_factory):
+    """Wide enough that oneDNN and MKL divide a product by its number of rows, where they do."""
+    return load_bert(make_bert(tmp_path_factory.mktemp("model") / "wide", hidden=512, heads=8, positions=512), pooler=True)
+
+
+@pytest.fixture
+def one_thread():
+    """As in a lane."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_document_has_the_same_bits_whatever_is_beside_it(wide_bert, one_thread, dtype, pooling):
+    bert, rng = FoldedBert(wide_bert, pooling, dtype=dtype), np.random.default_rng(0)
+    ids = some_ids([3, 3, 9, 20, 21, 21, 21, 40, 64, 65, 99, 128, 250, 257, 300, 411])
+
+    def encode(rows):
+        rows = sorted(rows, key=lambda row: -len(ids[row]))
+        span = GroupedSpan(equal_length_groups([len(ids[row]) for row in rows]))
+        return dict(zip(rows, bert(torch.from_numpy(np.concatenate([ids[row] for row in rows])), span).numpy(), strict=True))
+
+    alone = {row: encode([row])[row].tobytes() for row in range(len(ids))}
+    for _ in range(6):
+        for row, vector in encode(rng.permutation(len(ids))[: rng.integers(2, 16)].tolist()).items():
+            assert vector.tobytes() == alone[row], f"{len(ids[row])} tokens"
+
+
+def test_a_product_in_half_precision_always_has_one_number_of_rows(wide_bert, monkeypatch):
+    rows, multiply = set(), Product.__call__
+    monkeypatch.setattr(Product, "__call__", lambda self, x, room=None: rows.add(len(x)) or multiply(self, x, room))
+    bert = FoldedBert(wide_bert, "pooler", dtype=torch.bfloat16)
+    for lengths in ([3], [20] * 50, [300, 4]):
+        bert(torch.from_numpy(np.concatenate(some_ids(lengths))), GroupedSpan(equal_length_groups(lengths)))
+    assert rows == {BLOCK, FEW}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shift", [0, 40, -40, -300])
+def test_keys_that_fill_up_a_vector_register_take_no_share_of_attention(dtype, shift):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, 2, 50, 32) for _ in range(3))
+    q[1, :, :, 0], k[1, :, :, 0] = 32**0.5, shift  # all scores of the second document are moved by this much
+    q, k, v = (part.to(dtype) for part in (q, k, v))
+    wanted = torch.softmax(q.double() @ k.double().transpose(2, 3) * 32**-0.5, -1) @ v.double()
+    got = attention_in_whole_lanes(q, k, v, None).double()
+    torch.testing.assert_close(got, wanted, atol=1e-4 if dtype == torch.float32 else 3e-2, rtol=0)
+
+
+def test_a_packed_product_is_the_product_with_its_bias_and_the_exact_gelu():
+    if not can_pack("cpu", torch.bfloat16):
+        pytest.skip("oneDNN is not faster on this processor")
+    torch.manual_seed(0)
+    weight, bias, rows = (torch.randn(*size).bfloat16() for size in ((96, 64), (96,), (BLOCK, 64)))
+    wanted = F.linear(rows.double(), weight.double(), bias.double())
+    for gelu in (False, True):
+        got = Product(weight, bias, gelu)(rows).double()
+        torch.testing.assert_close(got, F.gelu(wanted) if gelu else wanted, atol=1e-3, rtol=2**-8)
+
+
+@pytest.mark.parametrize("kind", ["relu", "gelu_new"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_another_activation_than_gelu_is_computed_as_the_checkpoint_says(tmp_path, kind, dtype):
+    folder = make_bert(tmp_path / "bert")
+    config = (folder / "config.json").read_text().replace('"hidden_act": "gelu"', f'"hidden_act": "{kind}"')
+    (folder / "config.json").write_text(config)
+    model, ids = load_bert(folder), torch.from_numpy(np.concatenate(some_ids([30] * 20)))
+    wanted = model(ids.view(20, 30).long()).last_hidden_state[:, 0]
+    got = FoldedBert(model, "cls", dtype=dtype)(ids, EqualSpan(20, 30))
+    assert model.config.hidden_act == kind
+    torch.testing.assert_close(got, wanted, atol=5e-6 if dtype == torch.float32 else 3e-2, rtol=0)
 
 
 def test_large_biases_move_into_the_norms_without_changing_a_vector(tiny_bert):

@@ -11,7 +11,7 @@ import numpy as np
 from twostage.cache.format import ATTRIBUTES, Table, tables_of
 from twostage.cache.identity import NAMES_LIMIT, STORE_DTYPES, decode_names
 from twostage.cache.pages import CacheBytes
-from twostage.encoder.settings import ENCODER_FIELDS, FORMAT, NUMBERS, OPTIONAL, TEXT_LIMIT, fits_field, given
+from twostage.encoder.settings import ENCODER_FIELDS, FORMATS, NUMBERS, OPTIONAL, TEXT_LIMIT, fits_field, given
 from twostage.errors import BadInput
 from twostage.files import disk_trouble
 
@@ -70,8 +70,8 @@ def read_structure(file: h5py.File, file_size: int) -> tuple[Header, dict[str, T
     if file.userblock_size:
         raise Refused("has a user block")
     settings = read_attributes(root)
-    if settings["format"] != FORMAT:
-        raise Refused(f"is of format {settings['format']}, this program reads format {FORMAT}")
+    if settings["format"] not in FORMATS:
+        raise Refused(f"is of format {settings['format']}, this program reads formats {' and '.join(map(str, FORMATS))}")
     if settings["store_dtype"] not in STORE_DTYPES:
         raise Refused(f"stores {settings['store_dtype']!r}")
     fingerprint = settings["fingerprint"]

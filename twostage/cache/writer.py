@@ -146,6 +146,11 @@ class CacheWriter:
         self.finished = True
         return self.path
 
+    def discard(self) -> None:
+        """Remove what was encoded so far: it is wrong, and nobody must go on from it."""
+        with disk_trouble(self.partial, "cannot be removed"):
+            self.partial.unlink(missing_ok=True)
+
     def _open(self, path: Path, writable: bool) -> None:
         """Open what stands at `path`, if it is the cache asked for."""
         file, header = open_safely(path, writable)
@@ -167,8 +172,7 @@ class CacheWriter:
             raise BadInput(f"{self.path}: damaged: {faults[0]}; delete it and run the same command again")
         self.page_done = np.ones(pages_of(len(self.reader)), np.uint8)
         self.finished = True
-        with disk_trouble(self.partial, "cannot be removed"):
-            self.partial.unlink(missing_ok=True)
+        self.discard()
 
     def _resume(self) -> None:
         self._open(self.partial, writable=True)

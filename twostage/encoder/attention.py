@@ -7,6 +7,9 @@ for a query of [CLS] alone (or several, one after another), and mean for vectors
 import torch
 from torch.nn import functional as F
 
+LANES = 16  # numbers in a vector register of AVX-512: what is over after the last whole one, torch computes number by number
+LONG = 48  # tokens of a document from which filling up pays
+
 
 class EqualSpan:
     """B documents of T tokens each: no padding, no mask."""
@@ -18,7 +21,10 @@ class EqualSpan:
 
     def attend(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         q, k, v = (part.view(self.b, -1, heads, part.shape[-1] // heads).transpose(1, 2) for part in (q, k, v))
-        attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
+        if q.device.type == "cpu" and self.t >= LONG and self.t % LANES:
+            attended = attention_in_whole_lanes(q, k, v, scale)
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
     attend_first = attend
@@ -113,6 +119,24 @@ class PaddedSpan:
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
     mean = PackedSpan.mean
+
+
+def attention_in_whole_lanes(q, k, v, scale: float | None) -> torch.Tensor:
+    """Attention (B, H, queries, d) over keys (B, H, T, d) filled up with zeros to a multiple of LANES.
+
+    Such a key has the score 0 and no value: it only makes the sum of a softmax larger, by exp(0). The kernel gives the logarithm of
+    that sum, so its share is known and taken out again. Where all real scores are far below 0 that loses digits: masked there.
+    """
+    over = -k.shape[2] % LANES
+    k, v = (F.pad(part, (0, 0, 0, over)) for part in (k, v))
+    out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
+    share = over * torch.exp(-log_sum)  # (B, H, queries)
+    out.mul_((1 / (1 - share)).unsqueeze(-1))
+    for lost in (share > 0.5).flatten(1).any(1).nonzero().flatten().tolist():  # this document's affair, whatever is beside it
+        mask = torch.zeros(k.shape[2], dtype=q.dtype).index_fill_(0, torch.arange(k.shape[2] - over, k.shape[2]), -torch.inf)
+        one = slice(lost, lost + 1)
+        out[one] = F.scaled_dot_product_attention(q[one], k[one], v[one], attn_mask=mask.view(1, 1, 1, -1), scale=scale)
+    return out
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> bool:

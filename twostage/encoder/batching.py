@@ -1,21 +1,25 @@
 """Which documents go through the encoder together."""
 
+import bisect
 import itertools
 
 import numpy as np
 
 
 def packed_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Batches of about equal work: indexes into lengths (N,), longest documents first, at most `tokens` tokens a batch (or
-    one document)."""
-    order = np.argsort(-lengths, kind="stable")
-    batches, at, ends = [], 0, np.cumsum(lengths[order])
-    while at < len(order):
-        before = int(ends[at - 1]) if at else 0
-        stop = max(at + 1, int(np.searchsorted(ends, before + tokens, side="right")))
-        batches.append(order[at:stop])
-        at = stop
-    return batches
+    """As few batches as best fit gives: indexes into lengths (N,), longest documents first, at most `tokens` tokens a batch (or one
+    document)."""
+    batches, room = [], []  # room: (tokens left, batch) of those not full, sorted
+    for row in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[row])
+        at = bisect.bisect_left(room, (length, -1))
+        left, batch = room.pop(at) if at < len(room) else (tokens, len(batches))
+        if batch == len(batches):
+            batches.append([])
+        batches[batch].append(row)
+        if left > length:
+            bisect.insort(room, (left - length, batch))
+    return [np.array(batch) for batch in batches]
 
 
 def equal_length_groups(lengths: list[int]) -> list[tuple[int, int]]:

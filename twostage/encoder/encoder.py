@@ -38,9 +38,11 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_dtype(name: str, device: str) -> str:
-    """ "auto" is bfloat16 (float16 on a GPU without it) on a GPU, and on a processor with bfloat16 units that prove
-    faster; else float32. BadInput for bfloat16 on a GPU that only emulates it."""
+    """ "auto" is bfloat16 (float16 on a GPU without it) on a GPU and on a processor that multiplies in it; else float32.
+    BadInput for bfloat16 on a GPU that only emulates it."""
     import torch
+
+    from twostage.encoder.products import has_bfloat16
 
     if device.startswith("cuda"):
         native = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -51,32 +53,7 @@ def resolve_dtype(name: str, device: str) -> str:
         return name if name != "auto" else "bfloat16" if native else "float16"
     if name != "auto":
         return name
-    return "bfloat16" if _native_bfloat16() and _bfloat16_gain() > 1.3 else "float32"
-
-
-def _native_bfloat16() -> bool:
-    import torch
-
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check)
-
-
-def _bfloat16_gain() -> float:
-    """How many times faster one feed-forward product of BERT-base is in bfloat16."""
-    import time
-
-    import torch
-
-    best = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        rows, weight = torch.ones(512, 768, dtype=dtype), torch.ones(3072, 768, dtype=dtype)
-        seconds = []
-        for _ in range(6):
-            start = time.perf_counter()
-            torch.nn.functional.linear(rows, weight)
-            seconds.append(time.perf_counter() - start)
-        best[dtype] = min(seconds)
-    return best[torch.float32] / best[torch.bfloat16]
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def load_tokenizer(folder: Path, vocab_size: int | None = None):
@@ -162,9 +139,9 @@ class Encoder:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.tokens = load_tokens(folder, max_length, truncation, prefix)
-        self.model = load_bert(folder, pooler=pooling == "pooler")
-        self.hidden_size = self.model.config.hidden_size
-        self.bert = FoldedBert(self.model, pooling, device=self.device, dtype=getattr(torch, self.dtype))
+        model = load_bert(folder, pooler=pooling == "pooler")
+        self.config, self.hidden_size = model.config, model.config.hidden_size
+        self.bert = FoldedBert(model, pooling, device=self.device, dtype=getattr(torch, self.dtype))
         self.lanes = Lanes(self.bert, tokens_per_batch)
 
     def encode(self, texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

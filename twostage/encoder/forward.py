@@ -9,6 +9,8 @@ Tokens of all documents of a batch lie in one matrix (total tokens, D) without p
 - A bias that is added to the residual stream can be added by the norm before it, x' = x + b, since W x = W x' - W b is only another
   bias. Output projection and down projection then add their product to the stream in place.
 
+On a CPU the residual stream and the norms are float32 whatever the products compute in, and all but attention goes block by block.
+
 Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
 """
 
@@ -20,20 +22,18 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from twostage.encoder.family import pad_of_positions
-
-FEWEST_ROWS = 16  # of a matrix product on a CPU: with fewer, other kernels with other last bits take over
+from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, filled, in_blocks
 
 
 @dataclass
 class Layer:
-    """One encoder layer: weights as nn.Linear keeps them (out, in); query, key and value in one (3D, D). The biases of `out` and
-    `down` are in the norm before each."""
+    """One encoder layer; query, key and value in one product (3D outputs). The biases of `out` and `down` are in the norm before each."""
 
-    qkv: tuple[torch.Tensor, torch.Tensor]
-    out: torch.Tensor
+    qkv: Product
+    out: Product
     norm1: tuple[torch.Tensor, torch.Tensor]
-    up: tuple[torch.Tensor, torch.Tensor]
-    down: torch.Tensor
+    up: Product
+    down: Product
     norm2: tuple[torch.Tensor, torch.Tensor]
 
 
@@ -41,113 +41,124 @@ class FoldedBert:
     """The weights of a BertModel in the dtype and place of the computation, and its forward. pooling: cls, pooler or mean."""
 
     def __init__(self, model, pooling: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-        def put(*tensors):
+        def put(*tensors, dtype=dtype):
             return tuple(tensor.detach().to(device, dtype) for tensor in tensors)
 
         config, embeddings = model.config, model.embeddings
         self.device, self.dtype, self.pooling = torch.device(device), dtype, pooling
+        self.on_gpu = self.device.type == "cuda"
+        stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.activation = ACT2FN[config.hidden_act] if isinstance(config.hidden_act, str) else config.hidden_act
-        if config.hidden_act == "gelu":
-            self.activation = torch.ops.aten.gelu_  # the same function in place
-        self.words = put(embeddings.word_embeddings.weight)[0]
+        if gelu := config.hidden_act == "gelu":
+            self.activation = lambda up: up  # a part of the product
+        self.words = put(embeddings.word_embeddings.weight, dtype=stream)[0]
         table = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]  # all in the first segment
         if getattr(config, "use_task_id", False):  # ERNIE's: all of the first task
             table = table + embeddings.task_type_embeddings.weight[0]
-        self.positions, self.pad = put(table)[0], pad_of_positions(config.model_type, config.pad_token_id)
+        self.positions, self.pad = put(table, dtype=stream)[0], pad_of_positions(config.model_type, config.pad_token_id)
 
         # What the norm before each sublayer adds to the stream: the bias that the sublayer would add after it.
         parts = model.encoder.layer
         added = [part.attention.output.dense.bias for part in parts] + [torch.zeros(self.width)]
-        self.norm0 = put(*_norm(embeddings.LayerNorm, added[0]))
+        self.norm0 = put(*_norm(embeddings.LayerNorm, added[0]), dtype=stream)
         self.layers = []
         for part, before, after in zip(parts, added, added[1:], strict=False):
             own, between = part.attention.self, part.output.dense.bias
             weight, bias = (
                 torch.cat([getattr(one, kind) for one in (own.query, own.key, own.value)]) for kind in ("weight", "bias")
             )
-            up = part.intermediate.dense
+            self.last_qkv, up = put(weight, _without(bias, weight, before)), part.intermediate.dense
+            plain = part is parts[-1] and pooling != "mean"  # only [CLS] attends there
             self.layers.append(Layer(
-                qkv=put(weight, _without(bias, weight, before)),
-                out=put(part.attention.output.dense.weight)[0],
-                norm1=put(*_norm(part.attention.output.LayerNorm, between)),
-                up=put(up.weight, _without(up.bias, up.weight, between)),
-                down=put(part.output.dense.weight)[0],
-                norm2=put(*_norm(part.output.LayerNorm, after)),
+                qkv=None if plain else Product(*self.last_qkv),
+                out=Product(*put(part.attention.output.dense.weight)),
+                norm1=put(*_norm(part.attention.output.LayerNorm, between), dtype=stream),
+                up=Product(*put(up.weight, _without(up.bias, up.weight, between)), gelu=gelu),
+                down=Product(*put(part.output.dense.weight)),
+                norm2=put(*_norm(part.output.LayerNorm, after), dtype=stream),
             ))  # fmt: skip
-        self.pooler = put(model.pooler.dense.weight, model.pooler.dense.bias) if pooling == "pooler" else None
-        self.on_gpu = self.device.type == "cuda"
         self.scratch = threading.local()  # a lane's own
+        self.pooler = Product(*put(model.pooler.dense.weight, model.pooler.dense.bias)) if pooling == "pooler" else None
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, span) -> torch.Tensor:
         """ids (total,) of the tokens of B documents one after another, span where each lies -> vectors (B, D) float32."""
         at = span.positions if self.pad is None else positions_after_pad(ids, span.positions, self.pad)
         x = F.embedding(ids, self.words) + F.embedding(at, self.positions)  # (total, D)
-        x = self.normed(x, self.norm0)
-        *layers, last = self.layers
-        for layer in layers:
-            x = self.rest_of_layer(layer, self.attention(layer, x, span), x)
+        layer, *others = self.layers
+        blocks = [self.normed(part, self.norm0) for part in self.cut(x)]
+        for after in others:
+            blocks = self.one_layer(layer, blocks, span)
+            layer = after
         if self.pooling == "mean":
-            return span.mean(self.rest_of_layer(last, self.attention(last, x, span), x))
+            return span.mean(torch.cat(self.one_layer(layer, blocks, span))[: len(ids)])
+        x = torch.cat(blocks)[: len(ids)]
         first = x[span.first]  # (B, D)
         attend = self.attention_of_first if self.on_gpu else self.attention_without_keys
-        x = self.rest_of_layer(last, attend(last, x, first, span), first)
-        if self.pooler is not None:
-            x = torch.tanh(self.linear(x, self.pooler))
-        return x.float()
+        attended = attend(x.to(self.dtype), first.to(self.dtype), span)
+        return self.few(lambda a, x: self.pooled(self.rest_of_layer(layer, a, x)), attended, first).float()
 
-    def attention(self, layer: Layer, x: torch.Tensor, span) -> torch.Tensor:
-        """Every token looks at its document: x (total, D) -> (total, D)."""
-        return span.attend(*self.linear(x, layer.qkv).chunk(3, dim=-1), self.heads)
+    def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> list[torch.Tensor]:
+        """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same."""
+        qkv = self.joined([layer.qkv(x.to(self.dtype)) for x in blocks])  # (total or more, 3D)
+        attended = span.attend(*qkv[: len(span.positions)].chunk(3, dim=-1), self.heads)
+        return [self.rest_of_layer(layer, a, x) for a, x in zip(self.cut(attended), blocks, strict=True)]
 
-    def attention_of_first(self, layer: Layer, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.pooler is None else torch.tanh(self.pooler(x.to(self.dtype)))
+
+    def attention_of_first(self, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
         """[CLS] looks at its document: x (total, D), first (B, D) -> (B, D)."""
-        weight, bias = layer.qkv
+        weight, bias = self.last_qkv
         d = self.width
-        k, v = self.linear(x, (weight[d:], bias[d:])).chunk(2, dim=-1)
-        return span.attend_first(self.linear(first, (weight[:d], bias[:d])), k, v, self.heads)
+        k, v = F.linear(x, weight[d:], bias[d:]).chunk(2, dim=-1)
+        return span.attend_first(F.linear(first, weight[:d], bias[:d]), k, v, self.heads)
 
-    def attention_without_keys(self, layer: Layer, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
+    def attention_without_keys(self, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
         """The same, its H queries looking at the tokens themselves: see the module's first lines."""
-        (to_q, to_k, to_v), (bias_q, _, bias_v) = (part.chunk(3) for part in layer.qkv)
+        (to_q, to_k, to_v), (bias_q, _, bias_v) = (part.chunk(3) for part in self.last_qkv)
         b, h = len(first), self.heads
-        q = F.linear(filled(first), to_q, bias_q)  # (B or 16, D)
-        probes = torch.bmm(by_head(q, h), to_k.view(h, -1, self.width))[:, :b]  # (H, B, D)
-        probes = probes.transpose(0, 1).reshape(b * h, self.width)
-        mixed = span.attend_first(probes, x, x, heads=1, scale=(self.width // h) ** -0.5)  # (B H, D)
-        mixed = filled(mixed.view(b, h, -1)).transpose(0, 1)  # (H, B or 16, D)
-        values = torch.bmm(mixed, to_v.view(h, -1, self.width).transpose(1, 2))[:, :b]  # (H, B, d)
-        return values.transpose(0, 1).reshape(b, -1) + bias_v
+
+        def probes(first):  # (n, D) -> (n, H, D)
+            return torch.bmm(by_head(F.linear(first, to_q, bias_q), h), to_k.view(h, -1, self.width)).transpose(0, 1)
+
+        def values(mixed):  # (n, H, D) -> (n, D)
+            return torch.bmm(mixed.transpose(0, 1), to_v.view(h, -1, self.width).transpose(1, 2)).transpose(0, 1).flatten(1)
+
+        asked = self.few(probes, first).reshape(b * h, self.width)
+        mixed = span.attend_first(asked, x, x, heads=1, scale=(self.width // h) ** -0.5)  # (B H, D)
+        return self.few(values, mixed.view(b, h, -1)) + bias_v
 
     def rest_of_layer(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Output projection and feed-forward, with their residuals and norms, of rows (n, D). Overwrites x."""
-        x = self.normed(self.added(x, attended, layer.out), layer.norm1)
-        up = self.activation(self.linear(x, layer.up, self.room(len(x), layer.up[0])))
-        return self.normed(self.added(x, up, layer.down), layer.norm2)
+        x = self.normed(layer.out.added(x, attended), layer.norm1)
+        up = self.activation(layer.up(x.to(self.dtype), None if self.on_gpu else self.room))
+        return self.normed(layer.down.added(x, up), layer.norm2)
 
-    def linear(self, x: torch.Tensor, weights, out: torch.Tensor | None = None) -> torch.Tensor:
-        if self.too_few(x):
-            return F.linear(filled(x), *weights)[: len(x)]
-        return F.linear(x, *weights) if out is None else torch.addmm(weights[1], x, weights[0].t(), out=out)
-
-    def added(self, x: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """x + rows @ weight.T, in x where it can be."""
-        if self.too_few(x):
-            return torch.addmm(filled(x), filled(rows), weight.t())[: len(x)]
-        return torch.addmm(x, rows, weight.t(), out=x)
-
-    def too_few(self, x: torch.Tensor) -> bool:
-        return not self.on_gpu and len(x) < FEWEST_ROWS
-
-    def room(self, rows: int, weight: torch.Tensor) -> torch.Tensor | None:
-        """A matrix (rows, outputs) that a lane uses again and again: fresh memory of this size costs page faults each time."""
+    def cut(self, x: torch.Tensor, rows: int = BLOCK) -> list[torch.Tensor]:
+        """x (n, …) in blocks of as many rows as a product must have: see products.py."""
         if self.on_gpu:
-            return None  # its allocator keeps what it had
-        wanted = rows * len(weight)
-        if len(getattr(self.scratch, "flat", ())) < wanted:
-            self.scratch.flat = weight.new_empty(wanted)
-        return self.scratch.flat[:wanted].view(rows, -1)
+            return [x]
+        return in_blocks(x, rows) if self.dtype != torch.float32 else [filled(x, FEWEST_ROWS)]
+
+    def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """Blocks (n, width) in one matrix."""
+        if len(blocks) == 1:
+            return blocks[0]
+        rows, (_, width) = sum(map(len, blocks)), blocks[0].shape
+        return torch.cat(blocks, out=self.room(rows, width, blocks[0].dtype))
+
+    def room(self, rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        """A matrix that a lane uses again and again: fresh memory of this size costs page faults each time."""
+        if len(getattr(self.scratch, "flat", ())) < rows * width:
+            self.scratch.flat = torch.empty(rows * width, dtype=dtype)
+        return self.scratch.flat[: rows * width].view(rows, width)
+
+    def few(self, compute, *inputs: torch.Tensor) -> torch.Tensor:
+        """compute(*inputs) of one row a document."""
+        parts = zip(*(self.cut(x, FEW) for x in inputs), strict=True)
+        return torch.cat([compute(*part) for part in parts])[: len(inputs[0])]
 
     def normed(self, x: torch.Tensor, norm) -> torch.Tensor:
         return F.layer_norm(x, (self.width,), *norm, self.eps)
@@ -160,12 +171,6 @@ def positions_after_pad(ids: torch.Tensor, positions: torch.Tensor, pad: int) ->
     upto = real.cumsum(0)
     start = torch.arange(len(ids), device=ids.device) - positions  # the row where the document of each token begins
     return (upto - (upto - real)[start]) * real + pad
-
-
-def filled(x: torch.Tensor) -> torch.Tensor:
-    """x with at least FEWEST_ROWS rows: copies of the last one fill it up."""
-    short = FEWEST_ROWS - len(x)
-    return torch.cat([x, x[-1:].expand(short, *x.shape[1:])]) if short > 0 else x
 
 
 def by_head(x: torch.Tensor, heads: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from twostage.encoder.checkpoint import digest_files
 from twostage.encoder.family import check_max_length
 from twostage.errors import BadInput
 
-FORMAT = 1  # of the vectors: a change by more than rounding makes it 2
+FORMATS = (1, 2)  # of vectors; a change by more than rounding makes a new one: 2 is bfloat16 with a float32 residual stream
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
 OPTIONAL = {"prefix": ""}  # left out while it has this value, so that a setting new today leaves old fingerprints as they are
 POOLINGS = ("cls", "pooler", "mean")
@@ -32,7 +32,7 @@ def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling:
         "truncation": truncation,
         "pooling": pooling,
         "compute_dtype": compute_dtype,
-        "format": FORMAT,
+        "format": 2 if compute_dtype == "bfloat16" else 1,
     } | given(optional)
 
 

@@ -11,6 +11,11 @@ from twostage.encoder.tokenizer import head_tokens
 DOCUMENTS = 32  # at most
 SHARE = 0.02  # of the extraction's seconds, at most
 SECONDS = 3.0  # always granted
+BOUNDS = {
+    "float32": 2e-3,
+    "float16": 2e-2,
+    "bfloat16": 5e-2,
+}  # of the largest relative error, by compute dtype: cache/README.md
 
 
 def certificate_rows(digest: np.ndarray, many: int = DOCUMENTS) -> np.ndarray:
@@ -20,12 +25,14 @@ def certificate_rows(digest: np.ndarray, many: int = DOCUMENTS) -> np.ndarray:
     return first[sorted(range(len(rank)), key=rank.__getitem__)[:many]]
 
 
-def certify(folder, corpus, settings: dict, device: str, stored, extraction_seconds: float, model=None) -> dict:
+def certify(folder, corpus, settings: dict, device: str, stored, extraction_seconds: float) -> dict:
     """Encode a sample anew, one document at a time, unpadded, in float32, and compare with what is stored.
 
-    stored(rows) -> vectors (n, D) as the cache holds them; model: the float32 BertModel, where it is loaded already.
+    The model is loaded anew: what was folded and packed for speed has no part in it.
+    stored(rows) -> vectors (n, D) as the cache holds them.
     Stops early when it would cost more than 2 % of the extraction or three seconds.
-    -> documents, largest_absolute_error, largest_cosine_error (1 - cosine), seconds.
+    -> documents, largest_absolute_error, largest_cosine_error (1 - cosine), largest_relative_error (length of the difference
+    by that of the vector), its bound, seconds.
     """
     import torch
 
@@ -34,13 +41,14 @@ def certify(folder, corpus, settings: dict, device: str, stored, extraction_seco
     held = np.asarray(stored(rows), np.float64)
     tokenizer = load_tokenizer(folder)
     tokenizer.truncation_side = "left" if settings["truncation"] == "tail" else "right"
-    model = (model or load_bert(folder, pooler=settings["pooling"] == "pooler")).to(device)
-    began, absolute, cosine, looked = time.perf_counter(), 0.0, 0.0, 0
+    model = load_bert(folder, pooler=settings["pooling"] == "pooler").to(device)
+    began, absolute, relative, cosine, looked = time.perf_counter(), 0.0, 0.0, 0.0, 0
     for text, have in zip(corpus.texts(rows), held, strict=True):
         ids = torch.tensor([token_ids(tokenizer, text, settings)], device=device)
         with torch.inference_mode():
             want = pooled(model(input_ids=ids), settings["pooling"])[0].double().cpu().numpy()
         absolute = max(absolute, float(np.abs(want - have).max()))
+        relative = max(relative, float(np.linalg.norm(want - have)) / max(float(np.linalg.norm(want)), 1e-12))
         norms = float(np.linalg.norm(want) * np.linalg.norm(have))
         cosine = max(cosine, 1 - float(want @ have) / norms if norms else 0.0)
         looked += 1
@@ -50,6 +58,8 @@ def certify(folder, corpus, settings: dict, device: str, stored, extraction_seco
         "documents": looked,
         "largest_absolute_error": absolute,
         "largest_cosine_error": max(0.0, cosine),
+        "largest_relative_error": relative,
+        "bound": BOUNDS[settings["compute_dtype"]],
         "seconds": round(time.perf_counter() - start, 3),
     }
 

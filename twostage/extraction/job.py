@@ -24,6 +24,9 @@ from twostage.extraction.windows import Windows, what_to_do
 from twostage.progress import duration, say
 from twostage.versions import versions
 
+ELSEWISE = dict.fromkeys(("float16", "bfloat16"), "give --dtype float32") | {
+    "float32": "this is a fault of the program or the machine: please report it"
+}
 CLOCK_SLACK = 2.0  # seconds by which a file system's clock may be behind ours
 
 
@@ -129,16 +132,19 @@ class Extraction:
         """Compare a sample with plain BertModel and say the errors; None where every vector was copied."""
         if not self.encoder and not self.resumed:
             return None
-        model = self.encoder.model if self.encoder else None
         settings = self.identity.encoder
-        found = certify(
-            self.folder, self.corpus, settings, self.device, lambda rows: writer.rows(rows)[0], self.times.total, model
-        )
+        found = certify(self.folder, self.corpus, settings, self.device, lambda rows: writer.rows(rows)[0], self.times.total)
         say(
             f"certificate: {found['documents']} documents again one at a time in float32: largest error "
             f"{found['largest_absolute_error']:.2g} absolute, {found['largest_cosine_error']:.2g} cosine "
             f"(stored as {self.identity.store_dtype}, computed in {settings['compute_dtype']})"
         )
+        if not found["largest_relative_error"] <= found["bound"]:
+            writer.discard()
+            raise BadInput(
+                f"certificate: vectors are up to {found['largest_relative_error']:.2g} of their length off plain BertModel, more than "
+                f"{found['bound']:g} for {settings['compute_dtype']}: no cache was written; {ELSEWISE[settings['compute_dtype']]}"
+            )
         if self.encoder:
             found["same_bits_alone_and_in_a_batch"] = self.plan.same_bits
         if self.encoder and not self.plan.same_bits:

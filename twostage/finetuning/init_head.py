@@ -11,8 +11,8 @@ from twostage.errors import BadInput
 from twostage.models.head import linear_layers, load_head
 from twostage.runs.folder import read_run
 
-# compute_dtype is left out: a vector in bfloat16 and one in float32 differ by rounding, and a head does for both.
-MUST_MATCH = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "format", *OPTIONAL)
+# compute_dtype and its format are left out: a vector in bfloat16 and one in float32 differ by rounding, and a head does for both.
+MUST_MATCH = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", *OPTIONAL)
 
 
 def start_head(run: Path, head: str, encoder: dict, label_names: list[str]) -> tuple[nn.Sequential, str, dict]:

@@ -103,7 +103,8 @@ def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
     except BadInput as error:
         raise BadInput(f"{error}" if model else f"the encoder of {path}: {error}: name its folder with --model") from None
     keep = {name: settings[name] for name in ("max_length", "truncation", "pooling", "compute_dtype")} | given(settings)
-    differing = differences(settings, encoder_settings(folder, **keep), (path.name, folder.name))
+    now = encoder_settings(folder, **keep) | {"format": settings["format"]}  # a head from before a more exact forward serves
+    differing = differences(settings, now, (path.name, folder.name))
     if differing:
         raise BadInput(
             f"{folder} is not the encoder that {path} was trained with: {'; '.join(differing)}; give another --model"

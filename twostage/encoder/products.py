@@ -1,0 +1,86 @@
+"""Matrix products with the weights of an encoder, by the kernel that this processor and this torch are fastest with.
+
+torch's own float32 products go to MKL, which takes its AVX2 path on an AMD processor whatever that has; its bfloat16 products lay the
+weights out anew each time. oneDNN with packed weights, operations that torch.compile emits (torch 2.10 to 2.13), does neither.
+
+The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), and MKL
+has other kernels for fewer than 16. So on a CPU half precision always has BLOCK rows a product, and float32 at least FEWEST_ROWS.
+"""
+
+import contextlib
+import functools
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+BLOCK = 256  # rows of a product of tokens on a CPU: its input and output stay in the cache of a core
+FEW = 32  # rows of a product of [CLS] tokens in bfloat16
+FEWEST_ROWS = 16  # of a product in float32
+
+
+class Product:
+    """rows (n, in) -> (n, out): rows @ weight.T + bias, then GELU where `gelu`. weight (out, in) as nn.Linear keeps it."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, gelu: bool = False):
+        self.bias, self.gelu, self.packed = bias, gelu, can_pack(weight.device.type, weight.dtype)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK) if self.packed else weight
+
+    def __call__(self, rows: torch.Tensor, room=None) -> torch.Tensor:
+        """room(n, out, dtype) gives memory for the result, where the kernel can use it."""
+        if self.packed:
+            return _onednn(rows, self.weight, self.bias, self.gelu)
+        if room is None or self.bias is None:
+            out = F.linear(rows, self.weight, self.bias)
+        else:
+            out = torch.addmm(self.bias, rows, self.weight.t(), out=room(len(rows), len(self.weight), rows.dtype))
+        return torch.ops.aten.gelu_(out) if self.gelu else out
+
+    def added(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """x + the product, in place. x may be of a wider dtype than the rows."""
+        if self.packed or x.dtype != rows.dtype:
+            return x.add_(self(rows))
+        return torch.addmm(x, rows, self.weight.t(), out=x)
+
+
+@functools.cache
+def can_pack(device: str, dtype: torch.dtype) -> bool:
+    """Whether oneDNN with packed weights is there for this dtype, and faster than what torch does by itself."""
+    if device != "cpu" or not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    if not (has_bfloat16() if dtype == torch.bfloat16 else dtype == torch.float32 and not made_by_intel()):
+        return False
+    weight, rows = torch.eye(16, dtype=dtype), torch.linspace(-3, 3, 256, dtype=dtype).view(16, 16)
+    with contextlib.suppress(AttributeError, RuntimeError), torch.inference_mode():  # a torch that names them otherwise
+        got = _onednn(rows, torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK), None, True)
+        return torch.allclose(got.float(), F.gelu(rows.float()), atol=1e-5 if dtype == torch.float32 else 2e-2)
+    return False
+
+
+def _onednn(rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "gelu" if gelu else "none", [], "none")
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
+
+
+def made_by_intel() -> bool:
+    """Whether MKL takes its AVX-512 path here."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def in_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
+    """x (n, …) in blocks of exactly `rows` rows."""
+    return [filled(block, rows) for block in x.split(rows)]
+
+
+def filled(x: torch.Tensor, rows: int) -> torch.Tensor:
+    """x with at least `rows` rows: copies of the last one fill it up."""
+    short = rows - len(x)
+    return torch.cat([x, x[-1:].expand(short, *x.shape[1:])]) if short > 0 else x
