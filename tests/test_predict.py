@@ -139,7 +139,7 @@ def test_it_speaks_utf8_whatever_the_locale(head_run):
 def test_bytes_that_are_not_utf8_are_refused_with_their_line(head_run, tmp_path, capsys):
     file = tmp_path / "texts.txt"
     file.write_bytes("好\n".encode() + "股票".encode("gb18030") + b"\n")
-    with pytest.raises(BadInput, match="line 2: not UTF-8.*iconv"):
+    with pytest.raises(BadInput, match="line 2: not utf-8 at byte 0; .*--encoding"):
         predict.main([str(head_run), "--file", str(file)])
 
 
@@ -181,3 +181,32 @@ def test_a_run_without_a_model_and_a_folder_that_is_no_run_are_refused(tmp_path)
 def test_texts_and_a_file_together_are_refused(tmp_path):
     with pytest.raises(BadInput, match="not both"):
         predict.main([str(tmp_path), "球", "--file", "x"])
+
+
+@pytest.mark.parametrize("how", ["process substitution", "stdin by name", "named pipe", "stdin", "rest of a file"])
+def test_a_pipe_is_read_once_and_to_its_end(how, head_run, tmp_path):
+    (tmp_path / "two.txt").write_text(f"{NEWS[0]}\n{NEWS[1]}\n", encoding="utf-8")
+    command = {
+        "process substitution": "$P --file <(cat two.txt)",
+        "stdin by name": "cat two.txt | $P --file /dev/stdin",
+        "named pipe": "mkfifo pipe; (cat two.txt > pipe) & $P --file pipe",
+        "stdin": "cat two.txt | $P",
+        "rest of a file": "(echo skipped; cat two.txt) > three.txt; (read -r; $P) < three.txt",
+    }[how]
+    env = {**os.environ, "P": f"{sys.executable} -m twostage.predict {head_run} --top-k 1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 2 and all(done.stdout.split("\n")[:2])
+
+
+def test_a_file_is_read_in_the_encoding_named_or_found_out(head_run, tmp_path, capsys):
+    (tmp_path / "utf8").write_text("".join(f"{text}\n" for text in NEWS), encoding="utf-8")
+    wanted = output(capsys, head_run, "--file", tmp_path / "utf8")
+    for encoding, options in (("gb18030", ["--encoding", "gb18030"]), ("gbk", ["--encoding", "auto"]), ("utf-16", [])):
+        (tmp_path / "other").write_text("".join(f"{text}\n" for text in NEWS), encoding=encoding)
+        assert output(capsys, head_run, "--file", tmp_path / "other", *options) == wanted
+    (tmp_path / "bad").write_bytes(NEWS[0].encode() + b"\n\xff\n" + NEWS[1].encode() + b"\n")
+    predict.main([str(head_run), "--file", str(tmp_path / "bad"), "--on-undecodable", "skip"])
+    out, err = capsys.readouterr()
+    assert out.split("\n")[:3] == [wanted[0], "", wanted[1]] and "1 text not in utf-8: left empty" in err
+    assert all(output(capsys, head_run, "--file", tmp_path / "bad", "--on-undecodable", "replace"))

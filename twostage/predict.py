@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twostage import cli
 from twostage.cli.streams import reader_is_gone
-from twostage.errors import BadInput
+from twostage.errors import BadInput, shown
 from twostage.progress import Progress, say
 
 EXAMPLES = """examples:
@@ -30,7 +30,15 @@ def build_parser() -> cli.Parser:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, for instance runs/sweep")
     what = parser.add_argument_group("texts (standard input, a text a line, when none is given)")
     what.add_argument("texts", nargs="*", metavar="TEXT", help="a text to classify")
-    what.add_argument("--file", type=Path, metavar="FILE", help="a UTF-8 file, a text a line")
+    what.add_argument("--file", type=Path, metavar="FILE", help="a file or a pipe, a text a line")
+    what.add_argument(
+        "--encoding", default="utf-8-sig", metavar="NAME",
+        help="of the file or standard input, or auto: found out (default: utf-8-sig, which is UTF-8)",
+    )  # fmt: skip
+    what.add_argument(
+        "--on-undecodable", choices=("fail", "skip", "replace"), default="fail",
+        help="lines that are not text in that encoding: refuse, leave their answers empty, or put U+FFFD (default: fail)",
+    )  # fmt: skip
     out = parser.add_argument_group("output, a line a text, in the order of the input")
     out.add_argument("--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes a text (default: 3)")
     out.add_argument(
@@ -82,6 +90,9 @@ def main(argv=None) -> int:
             if total:
                 progress.advance(len(chunk))
     trained.close()
+    if undecodable := getattr(lines, "undecodable", 0):
+        how = "read with U+FFFD" if args.on_undecodable == "replace" else "left empty"
+        say(f"{undecodable:,} text{'s' * (undecodable > 1)} not in {lines.decoder.encoding}: {how}")
     if empty > 1:
         say(f"{empty:,} of {done:,} texts are empty")
     return 0
@@ -103,38 +114,26 @@ def model_of_older_run(run: Path) -> str | None:
 
 def source_of(args) -> tuple[Iterable[str], int | None]:
     """The texts as an iterator, and how many there are if that is known without reading them twice."""
+    from twostage.corpus.input_lines import InputLines
+
     if args.texts:
         # The bytes of the command line, whatever the locale took them for.
         return [utf8(os.fsencode(text), f"text {i}") for i, text in enumerate(args.texts, 1)], len(args.texts)
-    if args.file is None:
-        return lines_of(sys.stdin.buffer, "standard input"), None
     try:
-        with open(args.file, "rb") as file:
-            total = sum(1 for _ in file)
-        return lines_of_file(args.file), total
+        if args.file is None:
+            return InputLines(sys.stdin.buffer, "standard input", args.encoding, args.on_undecodable), None
+        stream = open(args.file, "rb")  # noqa: SIM115, read to its end
+        lines = InputLines(stream, shown(args.file), args.encoding, args.on_undecodable)
+        return lines, lines.count() if lines.stream.seekable() else None
     except OSError as error:
-        raise BadInput(f"{args.file}: cannot be read ({error.strerror}): give a UTF-8 text file") from None
-
-
-def lines_of_file(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        yield from lines_of(file, str(path))
-
-
-def lines_of(stream, name: str) -> Iterator[str]:
-    """The lines of a binary stream, split on newline only, without a byte order mark at the start."""
-    for number, raw in enumerate(stream, 1):
-        text = utf8(raw, f"{name}, line {number:,}").removesuffix("\n").removesuffix("\r")
-        yield text.removeprefix("\ufeff") if number == 1 else text
+        raise BadInput(f"{shown(args.file)}: cannot be read ({error.strerror}): give a file, a text a line") from None
 
 
 def utf8(raw: bytes, where: str) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{where}: not UTF-8 at byte {error.start:,}: convert it first, as with iconv -f gb18030 -t utf-8"
-        ) from None
+        raise BadInput(f"{where}: not UTF-8 at byte {error.start:,}; put it into a file and name its --encoding") from None
 
 
 def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:

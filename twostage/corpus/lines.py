@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from twostage.corpus.columns import Asked
 from twostage.corpus.decoding import Decoder
@@ -19,14 +20,19 @@ QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 def raw_lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
     """Yield (offset in bytes, bytes with their end); lines end at \\n alone, whatever the width of a character."""
-    newline, offset = "\n".encode(encoding), 0
     try:
         with open(file, "rb") as stream:
-            for raw in stream if len(newline) == 1 else _wide_lines(stream, newline):
-                yield offset, raw
-                offset += len(raw)
+            yield from lines_of(stream, encoding)
     except OSError as error:
         raise BadInput(f"{shown(file)}: can't be read ({error.strerror})") from None
+
+
+def lines_of(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, bytes]]:
+    """The same of a stream that is open."""
+    newline, offset = "\n".encode(encoding), 0
+    for raw in stream if len(newline) == 1 else _wide_lines(stream, newline):
+        yield offset, raw
+        offset += len(raw)
 
 
 def _wide_lines(stream, newline: bytes) -> Iterator[bytes]:
