@@ -107,8 +107,13 @@ def main(argv=None) -> int:
     runs = []
     if args.recipe or not args.sweep:
         own = {} if args.sweep else {"lr": args.lr, "epochs": args.epochs, **lists}
-        runs = ts.train(cache, recipe=args.recipe or [], seeds=args.seeds, lr_scale=args.lr_scale, **own, **given)
-        print(api.table(runs))
+        try:
+            ts.train(
+                cache, recipe=args.recipe or [], seeds=args.seeds, lr_scale=args.lr_scale, on_run=runs.append, **own, **given
+            )
+        finally:  # also on Ctrl-C: what is complete is shown
+            if runs:
+                print(api.table(runs))
 
     # A grid of rates and seeds in one pass, the best chosen on val.
     if args.sweep:

@@ -172,3 +172,30 @@ def test_a_cache_swallowed_by_the_recipes_is_explained(capsys):
 def test_help_needs_neither_torch_nor_numpy():
     code = "import sys, train_head; train_head.build_parser().format_help(); print({'torch', 'numpy'} & set(sys.modules))"
     assert run_script("-c", code).stdout == "set()\n"
+
+
+def test_ctrl_c_and_a_recipe_that_fails_leave_the_table_of_those_complete(cache, tmp_path, capsys, monkeypatch):
+    from twostage.heads import training
+
+    def interrupted(self, *args, **kwargs):
+        if self.trials[0].head == "3C":
+            raise KeyboardInterrupt
+        return fit(self, *args, **kwargs)
+
+    fit = training.HeadBank.fit
+    monkeypatch.setattr(training.HeadBank, "fit", interrupted)
+    status, out, err = run_train_head(capsys, cache, "--runs-dir", tmp_path / "stopped")
+    assert status == 130 and out.splitlines()[1].split() == ["epoch", "1C3", "1C4"]
+    monkeypatch.undo()
+    status, out, err = run_train_head(
+        capsys, cache, "--lr", "1e-3", "900", "--weight-decay", "1000", "--runs-dir", tmp_path / "wild"
+    )
+    assert status == 2 and out.splitlines()[1].split() == ["epoch", "1C-lr0.001"]
+    assert "give a lower --lr than 900" in err.splitlines()[-1]
+
+
+def test_a_rate_below_what_float32_holds_is_not_told_to_go_lower(cache, tmp_path, capsys):
+    status, out, err = run_train_head(capsys, cache, "--lr", "1e-300", "--runs-dir", tmp_path)
+    assert status == 2 and "too small for float32 numbers" in err.splitlines()[-1] and "lower" not in err.splitlines()[-1]
+    status, out, err = run_train_head(capsys, cache, "--sweep", "--lr", "1e-300", "1e-200", "--runs-dir", tmp_path)
+    assert status == 2 and "too small for float32 numbers" in err.splitlines()[-1]

@@ -48,6 +48,7 @@ def train(
     tensorboard: bool = False,
     runs_dir: str | Path = "runs",
     progress: bool = False,
+    on_run=None,
 ) -> FinishedRun | list[FinishedRun]:
     """Train heads on a cache, a run folder each: a recipe by name, several, or heads and rates of one's own.
 
@@ -55,7 +56,7 @@ def train(
 
     With neither `recipe` nor `lr` the four published recipes 1C3, 1C4, 3C4, 3C4-big are run. Lists of head, lr, batch_size
     and weight_decay multiply. seeds: start each head from seeds 0..N-1 and keep the best on val (default: the one `seed`).
-    tensorboard: event files beside metrics.jsonl.
+    tensorboard: event files beside metrics.jsonl. on_run: called with each run as soon as it is complete.
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
     """
@@ -76,6 +77,8 @@ def train(
         for job in jobs:
             runs.append(FinishedRun.of(train_run(data, job, common)))
             write_report(common.runs_dir)
+            if on_run is not None:
+                on_run(runs[-1])
         listed = any(isinstance(value, list | tuple) for value in (recipe, head, lr, batch_size, weight_decay))
         return runs if listed or len(runs) > 1 else runs[0]
 

@@ -15,7 +15,7 @@ from twostage import memory
 from twostage.errors import BadInput
 from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.data import HeadData
-from twostage.heads.training import EPOCHS, Common, finish_run, run_settings, spread, time_left, train_bank
+from twostage.heads.training import EPOCHS, Common, finish_run, other_rates, run_settings, spread, time_left, train_bank
 from twostage.progress import say
 from twostage.recipes import BATCH_SIZE
 from twostage.runs.folder import create_run
@@ -98,7 +98,7 @@ def run_sweep(data: HeadData, grid: Grid, common: Common) -> dict:
                     best = setting, bank.head(heads.index(setting.best_trial))
             del bank
         if best is None:
-            raise BadInput("every head of the sweep diverged in its first epoch: give lower rates with --lr")
+            raise BadInput(f"every head of the sweep diverged in its first epoch: {other_rates(grid.lrs)}")
         finish_run(data, run, common, best[0].best_trial, best[1], trials)
     return run.record | {"path": str(run.path)}
 

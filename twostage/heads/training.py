@@ -18,6 +18,7 @@ from twostage.runs.calibration import calibrate
 from twostage.runs.folder import Run, create_run, save_predictions, score_test
 
 EPOCHS = 20  # of whatever is no recipe
+LOWEST_RATE = 1e-12  # below, no weight moves in float32
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,16 @@ def train_run(data: HeadData, job: HeadJob, common: Common) -> dict:
         bank = train_bank(data, trials, job.epochs, common, run, job.name)
         chosen = max((t for t in trials if t.best), key=lambda t: (t.best["val_accuracy"], -t.index), default=None)
         if chosen is None:
-            raise BadInput(f"{job.name}: the loss is no number any more in epoch 1: give a lower learning rate than {job.lr:g}")
+            raise BadInput(f"{job.name}: the loss stopped being a number in epoch 1: {other_rates([job.lr])}")
         finish_run(data, run, common, chosen, bank.head(chosen.index), trials if len(trials) > 1 else None)
     return run.record | {"path": str(run.path)}
+
+
+def other_rates(lrs) -> str:
+    """What to do about rates at which every head diverged."""
+    if min(lrs) < LOWEST_RATE:
+        return f"a learning rate of {min(lrs):g} is too small for float32 numbers: give --lr between {LOWEST_RATE:g} and 1"
+    return f"give a lower --lr than {min(lrs):g}"
 
 
 def train_bank(
