@@ -1,8 +1,9 @@
 # make demo: a fresh machine to a finished report.  make test: environment and tests.  make check: ruff.  make torture: the cache's long fault run.
+# make gpu: on a machine with a GPU all parts of benchmarks/gpu.py, or PART=1 ... PART=6, each under ten minutes.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check torture
+.PHONY: demo test check torture gpu
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml constraints.txt
@@ -26,3 +27,9 @@ check: .venv/ready
 
 torture: .venv/ready
 	$(BIN)/python -m tests.faults
+
+# PyPI's torch for Linux is the CUDA build; where the environment has another, INDEX names one, as https://download.pytorch.org/whl/cu128
+gpu: .venv/ready
+	$(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)" || $(BIN)/python -m pip install --quiet --force-reinstall torch $(if $(INDEX),--index-url $(INDEX))
+	$(BIN)/python -m pip install --quiet '.[bench]'
+	for part in $(or $(PART),1 2 3 4 5 6); do $(BIN)/python benchmarks/gpu.py --part $$part || exit 1; done

@@ -3,6 +3,7 @@
 python benchmarks/heads.py                         32 linear heads, 30,000 x 768 vectors, 14 classes, 2 epochs of batch 64
 python benchmarks/heads.py --head 3C --heads 4 --documents 6000
 python benchmarks/heads.py --loops 4               time only 4 of the 32 loops and say the rest by rule of three
+python benchmarks/heads.py --device cuda           everything on a GPU
 
 Every contender trains the same heads on the same vectors for the same epochs; rounds alternate, medians count.
 """
@@ -28,7 +29,7 @@ def dataloader_loop(X, y, head: str, trial: Trial, epochs: int) -> nn.Module:
     """What most people write: TensorDataset, DataLoader, autograd, Adam as it comes."""
     from torch.utils.data import DataLoader, TensorDataset
 
-    module = build_head(head, X.shape[1], int(y.max()) + 1, seed=trial.seed)
+    module = build_head(head, X.shape[1], int(y.max()) + 1, seed=trial.seed).to(X.device)
     optimizer = torch.optim.Adam(module.parameters(), lr=trial.lr)
     loss_of = nn.CrossEntropyLoss()
     loader = DataLoader(TensorDataset(X, y), batch_size=64, shuffle=True)
@@ -42,10 +43,10 @@ def dataloader_loop(X, y, head: str, trial: Trial, epochs: int) -> nn.Module:
 
 def tensor_loop(X, y, head: str, trial: Trial, epochs: int) -> nn.Module:
     """The same tuned: indexes into one tensor, no DataLoader, fused Adam."""
-    module = build_head(head, X.shape[1], int(y.max()) + 1, seed=trial.seed)
+    module = build_head(head, X.shape[1], int(y.max()) + 1, seed=trial.seed).to(X.device)
     optimizer = torch.optim.Adam(module.parameters(), lr=trial.lr, fused=True)
     for epoch in range(1, epochs + 1):
-        for rows in epoch_order(len(y), 0, epoch).split(64):
+        for rows in epoch_order(len(y), 0, epoch).to(X.device).split(64):
             loss = nn.functional.cross_entropy(module(X[rows]), y[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -54,15 +55,17 @@ def tensor_loop(X, y, head: str, trial: Trial, epochs: int) -> nn.Module:
 
 
 def ours(X, y, head: str, trials: list[Trial], epochs: int) -> HeadBank:
-    bank = HeadBank(trials, X.shape[1], int(y.max()) + 1)
+    bank = HeadBank(trials, X.shape[1], int(y.max()) + 1, device=X.device)
     for epoch in range(1, epochs + 1):
-        bank.train_epoch(X, y, epoch_order(len(y), 0, epoch), 64)
+        bank.train_epoch(X, y, epoch_order(len(y), 0, epoch).to(X.device), 64)
     return bank
 
 
 def clock(work, *args) -> float:
     start = time.perf_counter()
     work(*args)
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -77,10 +80,12 @@ def main(argv=None) -> int:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="rounds in turn, medians count (default: 3)")
     parser.add_argument("--no-sklearn", action="store_true")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
     y = torch.randint(0, args.classes, (args.documents,))
     X = torch.randn(args.classes, args.hidden)[y] * 0.1 + torch.randn(args.documents, args.hidden)
+    X, y = X.to(args.device), y.to(args.device)
     X16 = X.half()
     trials = [Trial(i, args.head, 10 ** (-5 + 4 * i / max(1, args.heads - 1)), i % 3) for i in range(args.heads)]
     loops = min(args.loops or args.heads, args.heads)
@@ -95,12 +100,12 @@ def main(argv=None) -> int:
         take("one head", clock(ours, X16, y, args.head, trials[:1], args.epochs))
         take("bank, float32 vectors", clock(ours, X, y, args.head, trials, args.epochs))
         take("bank, float16 vectors", clock(ours, X16, y, args.head, trials, args.epochs))
-        bank = HeadBank(trials, args.hidden, args.classes)
-        take("evaluation", clock(bank.confusion, X16, y, torch.arange(len(y) // 10)))
+        bank = HeadBank(trials, args.hidden, args.classes, device=X.device)
+        take("evaluation", clock(bank.confusion, X16, y, torch.arange(len(y) // 10, device=X.device)))
     median = {name: statistics.median(values) for name, values in rows.items()}
     print(
         f"{args.heads} {args.head} heads, {args.documents:,} x {args.hidden} vectors, {args.classes} classes, batch 64, "
-        f"{args.epochs} epochs; torch {torch.__version__}, {torch.get_num_threads()} threads; medians of {args.rounds}"
+        f"{args.epochs} epochs; torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads; medians of {args.rounds}"
         + (f"; {loops} loops timed" if loops < args.heads else "")
     )
     total = args.heads * median["tensor loop"]
@@ -121,7 +126,7 @@ def main(argv=None) -> int:
     if args.head == "1C" and not args.no_sklearn:
         from sklearn.linear_model import LogisticRegression
 
-        seconds = clock(LogisticRegression(C=1.0, max_iter=200).fit, X.numpy(), y.numpy())
+        seconds = clock(LogisticRegression(C=1.0, max_iter=200).fit, X.cpu().numpy(), y.cpu().numpy())
         print(f"{'scikit-learn, one LogisticRegression':34} {seconds:9.2f} {seconds:9.3f}")
     return 0
 

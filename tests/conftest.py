@@ -116,3 +116,14 @@ def tiny_tree(tmp_path_factory) -> Path:
 
 def read_json(path: Path) -> dict:
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `gpu` run where there is one, or on the device that TWOSTAGE_TEST_DEVICE names."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked or "TWOSTAGE_TEST_DEVICE" in os.environ:
+        return
+    import torch
+
+    for item in marked if not torch.cuda.is_available() else ():
+        item.add_marker(pytest.mark.skip(reason="no GPU here"))

@@ -1,7 +1,9 @@
 """The forward itself: where documents lie in a batch, what happens when memory runs out, and what a GPU must give."""
 
 import contextlib
+import threading
 import time
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, can_pack
 from twostage.errors import BadInput
 from twostage.memory import is_out_of_memory
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+needs_gpu = pytest.mark.gpu
 
 
 def some_ids(lengths, seed=0, high=100):
@@ -207,6 +209,24 @@ def test_when_a_single_document_does_not_fit_the_message_says_so(tiny_bert):
     bert = FoldedBert(load_bert(tiny_bert), "cls")
     with Lanes(Cramped(bert, 30), 1000) as lanes, pytest.raises(BadInput, match="single document of 33 tokens"):
         lanes.encode(some_ids([20] * 5 + [33]))
+
+
+def test_who_waits_for_lanes_that_are_closed_is_told_so(tiny_bert):
+    lanes = Lanes(FoldedBert(load_bert(tiny_bert), "cls"), 200)
+    lanes.pool.submit(time.sleep, 0.5), lanes.pool.submit(time.sleep, 0.5)  # so that nothing has begun when they are closed
+    job, told = lanes.submit(some_ids([20] * 400)), []
+
+    def wait():
+        with contextlib.suppress(CancelledError):
+            job.wait()
+        told.append(True)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    time.sleep(0.1)
+    lanes.close()
+    waiting.join(20)
+    assert told
 
 
 def test_an_error_of_the_forward_reaches_the_caller(tiny_bert):

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Job:
 
     def wait(self, on_batch: Callable[[int], None] = lambda documents: None) -> np.ndarray:
         """Wait for all batches, telling `on_batch` how many documents each had; raises what a batch raised."""
-        for future in as_completed(self.futures):
+        for future in self.futures:  # as_completed would wait for ever for one that close() has cancelled
             on_batch(future.result())
         return self.vectors
 
