@@ -13,6 +13,7 @@ from twostage.models.saved import load_run as load_trained
 from twostage.predict import model_of_older_run
 from twostage.progress import spoken
 from twostage.report.figures import epoch_chart, epoch_runs, rate_chart, rate_series
+from twostage.report.page import alone
 from twostage.report.tables import accuracy_table
 from twostage.runs.folder import read_run
 from twostage.runs.groups import group_runs
@@ -100,7 +101,7 @@ class FinishedRun:
         group = group_runs([RunView(self.path, self.record)])[0]
         series = rate_series(group)
         chart = rate_chart(CHART_SIZE, group, series) if series else epoch_chart(CHART_SIZE, epoch_runs(group))
-        return f"<pre>{escape(str(self))}</pre>{chart}"
+        return f"<pre>{escape(str(self))}</pre>{alone(chart)}"
 
 
 def load_run(

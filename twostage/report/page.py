@@ -35,6 +35,16 @@ def _templates() -> Environment:
     return templates
 
 
+def alone(chart: Markup) -> str:
+    """A chart with the rules of the style sheet that it needs, and with no others: for a notebook, on white."""
+    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    colours = re.search(r":root (\{[^}]*\})", style)[1]
+    rules = "\n".join(rule.replace("svg", ".twostage svg") for rule in re.findall(r"^svg[^{]*\{[^}]*\}", style, re.M))
+    own = ".twostage { color-scheme: light; background: var(--paper); padding: 12px; overflow-x: auto; }"
+    font = ".twostage svg text { font-family: sans-serif; }"
+    return f'<div class="twostage"><style>.twostage {colours}\n{own}\n{rules}\n{font}</style>{chart}</div>'
+
+
 def visible(value):
     """Characters that HTML forbids are made visible; what is HTML already stays."""
     if isinstance(value, Markup):

@@ -17,15 +17,13 @@ def accuracy_table(records: list[dict]) -> str:
 
     Published columns stand beside ours only for exactly the 14 THUCNews classes. Runs of several seeds show mean±spread.
     """
-    columns = [["epoch", *map(str, range(1, max(_last_epoch(r) for r in records) + 1)), *ROWS]]
-    published = False
-    for record in records:
-        columns.append(_ours(record, len(columns[0]) - 1 - len(ROWS)))
-        recipe = RECIPES.get(base_recipe(record))
-        if recipe is not None and sorted(record["label_names"]) == sorted(THUCNEWS_CLASSES):
-            published = True
-            figures = [f"{figure:.3f}" for figure in recipe.published]
-            columns.append(["published", *figures] + [""] * (len(columns[0]) - 1 - len(figures)))
+    known = [_published(record) for record in records]
+    last = max([_last_epoch(record) for record in records] + [len(figures) for figures in known])
+    columns = [["epoch", *map(str, range(1, last + 1)), *ROWS]]
+    for record, figures in zip(records, known, strict=True):
+        columns.append(_ours(record, last))
+        if figures:
+            columns.append(["published", *figures] + [""] * (last - len(figures) + len(ROWS)))
     head, *rows = zip(*columns, strict=True)
     lines = text_table(head, rows, most=100, right=head[1:])
     first = records[0]
@@ -33,7 +31,7 @@ def accuracy_table(records: list[dict]) -> str:
         f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; "
         f"test ({first['n_test']:,}) scored once, at the best epoch"
     )
-    notes = [CAPTION + _scaled_note(records)] if published else []
+    notes = [CAPTION + _scaled_note(records)] if any(known) else []
     if any(r.get("trials") for r in records):
         notes.append("mean±standard deviation over seeds; test is that of the seed best on val")
     return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:], *notes])
@@ -45,6 +43,14 @@ ROWS = ("optimizer steps", "best epoch", "test accuracy", "95 % interval", "test
 def base_recipe(record: dict) -> str:
     """The recipe that a run follows, whatever the scale of its rates; "" for none."""
     return str(record.get("recipe") or "").partition("-x")[0]
+
+
+def _published(record: dict) -> list[str]:
+    """The published accuracies of the run's recipe, where they belong beside it."""
+    recipe = RECIPES.get(base_recipe(record))
+    if recipe is None or sorted(record["label_names"]) != sorted(THUCNEWS_CLASSES):
+        return []
+    return [f"{figure:.3f}" for figure in recipe.published]
 
 
 def _scaled_note(records: list[dict]) -> str:
