@@ -457,6 +457,15 @@ def test_the_script_refuses_without_a_traceback(tmp_path):
     expect_refusal(run_script("finetune.py", tmp_path / "nowhere"), "nowhere")
 
 
+def test_on_a_cpu_auto_takes_no_more_tokens_at_once_than_its_caches_serve_well(tiny_bert):
+    from twostage.finetuning import fit_memory
+
+    model = join(load_bert(tiny_bert), build_head("1C", 32, 3), "1C", "relu", NAMES)
+    plan = plan_of(batch_size=64)
+    prepare(model, plan)
+    assert [fit_memory.fit_micro_batch(model, plan, 32, average) for average in (20, 64, 65, 256, 5000)] == [64, 64, 32, 16, 1]
+
+
 def test_too_little_memory_for_one_document_says_what_would_fit(tiny_bert, monkeypatch):
     from twostage.finetuning import fit_memory
 

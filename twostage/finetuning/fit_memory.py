@@ -1,4 +1,4 @@
-"""The largest micro-batch that memory holds, found before the first optimizer step."""
+"""The micro-batch of `auto`: the largest that memory holds, and on a CPU its caches; found before the first optimizer step."""
 
 import gc
 
@@ -8,19 +8,23 @@ from twostage.errors import BadInput
 from twostage.memory import available_bytes, is_out_of_memory
 from twostage.models.classifier import BertClassifier
 
+CPU_TOKENS = 4096  # a micro-batch on a CPU: with more, activations leave the caches and memory is slower than arithmetic
 SAFETY = 1.25  # for what a measured pass does not show: work space of single operations, gaps between allocations
 
 
-def fit_micro_batch(model: BertClassifier, plan, longest: int) -> int:
+def fit_micro_batch(model: BertClassifier, plan, longest: int, average: float | None = None) -> int:
     """The largest of batch_size, batch_size/2, ... 1 whose forward and backward pass fits at `longest` tokens.
 
     On a GPU it is tried, with the room that Adam's moments will take held back; on the CPU, where a process that takes too
-    much is killed, it is computed from the bytes that one document's pass is measured to keep. The random stream
-    and the gradients are left as they were. BadInput when not even one document fits: it says what would.
+    much is killed, it is computed from the bytes that one document's pass is measured to keep. There it is also no more than
+    CPU_TOKENS at `average` tokens a document: by rule and not by stopwatch. The random stream and the gradients are left as
+    they were. BadInput when not even one document fits: it says what would.
     """
     sizes = [plan.batch_size]
     while sizes[-1] > 1:
         sizes.append(sizes[-1] // 2)
+    if plan.device.type == "cpu" and average:
+        sizes = [size for size in sizes if size * average <= CPU_TOKENS] or [1]
     fits = _tried(model, plan) if plan.device.type == "cuda" else _computed(model, plan)
     for size in sizes:
         if fits(size, longest):

@@ -120,9 +120,10 @@ def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:
     size = run.record.get("micro_batch_used")
     if size is None and asked == "auto":
         prepare(model, plan)
-        size = ranks.least(fit_micro_batch(model, plan, int(rows.length.max())))
+        size = ranks.least(fit_micro_batch(model, plan, int(rows.length.max()), float(rows.length.mean())))
         if size < plan.batch_size:
-            say(f"{run.path}: {size} documents at a time fit into memory; a step is still {plan.batch_size}")
+            why = "fit into memory" if plan.device.type == "cuda" else "suit this CPU and its memory"
+            say(f"{run.path}: {size} documents at a time {why}; a step is still {plan.batch_size}")
     elif size is None:
         size = min(asked, plan.batch_size)
     run.record["micro_batch_used"] = size
