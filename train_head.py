@@ -11,7 +11,7 @@ import twostage as ts
 from twostage import cli
 from twostage.errors import BadInput
 
-SETTINGS = ("class_weight", "activation", "device", "seed", "tensorboard", "runs_dir")
+SETTINGS = ("class_weight", "activation", "device", "seed", "standardize", "tensorboard", "runs_dir")
 
 EXAMPLES = """examples:
   python train_head.py                                     the four recipes on the only cache in cache/
@@ -70,6 +70,10 @@ def build_parser() -> cli.Parser:
         help="between the layers of 3C and 3C-big (default: relu; it was not published)",
     )  # fmt: skip
     head.add_argument(
+        "--standardize", action="store_true",
+        help="train on vectors of mean 0 and deviation 1, folded into the head that is kept (with --sweep: with and without)",
+    )  # fmt: skip
+    head.add_argument(
         "--lr-scale", type=cli.number("--lr-scale", 0, 1e9, open_low=True), default=1.0, metavar="X",
         help="multiplies the recipes' rates; 100 names the run 1C4-x100 (default: 1)",
     )  # fmt: skip
@@ -123,7 +127,8 @@ def main(argv=None) -> int:
 
     # The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
-        del given["activation"], given["tensorboard"]  # a ceiling has one layer and one epoch
+        for name in ("activation", "standardize", "tensorboard"):  # a ceiling has one layer and one epoch
+            del given[name]
         top = api.ceiling(cache, **given)
         print("\n" + api.below_ceiling(top, runs))
     best = max(runs, key=lambda run: run.val_accuracy)

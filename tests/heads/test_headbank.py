@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twostage.heads.bank import HeadBank, Trial
+from twostage.heads.data import HeadData
 from twostage.heads.sweep import RATES
 from twostage.metrics import balanced_weights
 from twostage.models.head import build_head
@@ -195,3 +196,31 @@ def test_an_error_in_one_thread_stops_the_bank():
     data.labels[3] = C + 7
     with pytest.raises((RuntimeError, IndexError)):
         bank.fit(data, 1, 0)
+
+
+def scaled_data():
+    """Dimensions of very different size and offset, one that never varies; and the same data standardised."""
+    data = make_data()
+    data.vectors = data.vectors * torch.logspace(-2, 2, D) + torch.linspace(-30, 30, D)
+    data.vectors[:, 3] = 7.0
+    holder = HeadData(None, data.vectors, data.labels, data.train, data.val, data.val, ["x"] * C)
+    mean, inverse = holder.scaling()
+    return data, holder, SimpleNamespace(**vars(data) | {"vectors": (data.vectors - mean) * inverse})
+
+
+@pytest.mark.parametrize("head", ["1C", "3C"])
+def test_a_head_of_standardised_vectors_takes_raw_ones_once_it_is_kept(head):
+    data, holder, standard = scaled_data()
+    train = standard.vectors[data.train]
+    assert train.mean(0)[torch.arange(D) != 3].abs().max() < 1e-4 and (train.std(0)[4:] - 1).abs().max() < 1e-2
+    assert bool((standard.vectors[:, 3] == 0).all())
+    trials, alone = grid(head, rates=(1e-3, 1e-2), seeds=(0,)), grid(head, rates=(1e-3, 1e-2), seeds=(0,))
+    bank = HeadBank(trials, D, C, scaling=holder.scaling())
+    bank.fit(data, 2, 0)
+    HeadBank(alone, D, C).fit(standard, 2, 0)
+    for h, (trial, same) in enumerate(zip(trials, alone, strict=True)):
+        assert [e["val_accuracy"] for e in trial.epochs] == [e["val_accuracy"] for e in same.epochs]
+        judge = train_alone(trial, standard, 2)
+        with torch.no_grad():
+            raw, wanted = bank.head(h, best=False)(data.vectors[data.val]), judge(standard.vectors[data.val])
+        assert (raw - wanted).abs().max() < 2e-3 * wanted.abs().max()

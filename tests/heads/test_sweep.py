@@ -14,6 +14,7 @@ from twostage.heads import data as head_data
 from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.sweep import RATES, Grid, Setting, settings_of, split_banks
 from twostage.heads.sweep_table import wider
+from twostage.models.head import load_head
 
 
 def trial(index, lr, accuracies, head="1C", seed=0):
@@ -144,3 +145,27 @@ def test_a_float32_cache_that_fits_only_as_float16_is_held_so_and_said(tmp_path,
     monkeypatch.setattr(memory, "available_bytes", lambda device: 600 * 16 * 4)
     data = head_data.load(open_cache(cache), "cpu")
     assert data.vectors.dtype == torch.float16 and "held as float16" in capsys.readouterr().err
+
+
+def test_a_sweep_spans_raw_and_standardised_vectors_and_the_chosen_head_takes_raw_ones(cache, tmp_path, capsys):
+    status, out, err = run_train_head(
+        capsys, cache, "--sweep", "--standardize", "--lr", "1e-4", "1e-3", "--seeds", 1, "--epochs", 3, "--runs-dir", tmp_path,
+    )  # fmt: skip
+    assert status == 0 and "weight decay 0\n" in out and "weight decay 0, standardized vectors\n" in out
+    record = read_json(tmp_path / "sweep" / "run.json")
+    assert [(t["head_lr"], t.get("standardize")) for t in record["trials"]] == [
+        (1e-4, None),
+        (1e-3, None),
+        (1e-4, True),
+        (1e-3, True),
+    ]
+    assert record["standardize"] is True and record["grid"]["standardize"] == [False, True]
+    data = head_data.load(open_cache(cache), "cpu")
+    head, _ = load_head(tmp_path / "sweep" / "head")
+    with torch.no_grad():
+        right = (head(data.vectors[data.val].float()).argmax(1) == data.labels[data.val]).float().mean()
+    assert float(right) == pytest.approx(record["epochs"][record["best_epoch"] - 1]["val_accuracy"])
+    with open(tmp_path / "results.csv", encoding="utf-8") as file:
+        assert [r["standardize"] for r in csv.DictReader(file)] == [""] * 6 + ["True"] * 6
+    run_train_head(capsys, cache, "--recipe", "1C3", "--standardize", "--epochs", 1, "--runs-dir", tmp_path)
+    assert read_json(tmp_path / "1C3-standardized" / "run.json")["standardize"] is True

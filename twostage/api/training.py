@@ -45,6 +45,7 @@ def train(
     lr_scale: float = 1.0,
     device: str = "auto",
     seed: int = 0,
+    standardize: bool = False,
     tensorboard: bool = False,
     runs_dir: str | Path = "runs",
     progress: bool = False,
@@ -56,6 +57,7 @@ def train(
 
     With neither `recipe` nor `lr` the four published recipes 1C3, 1C4, 3C4, 3C4-big are run. Lists of head, lr, batch_size
     and weight_decay multiply. seeds: start each head from seeds 0..N-1 and keep the best on val (default: the one `seed`).
+    standardize: train on vectors of mean 0 and deviation 1 in train, folded into the head that is kept.
     tensorboard: event files beside metrics.jsonl. on_run: called with each run as soon as it is complete.
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
@@ -72,7 +74,9 @@ def train(
         changed = [name for name, value in changed.items() if value]
         if recipes and changed:
             say(f"the recipes run with your {', '.join(changed)}, not with their own")
-        common = Common(Path(runs_dir), seeds_of(seeds, seed), seed, activation, class_weight, lr_scale, tensorboard)
+        common = Common(
+            Path(runs_dir), seeds_of(seeds, seed), seed, activation, class_weight, lr_scale, tensorboard, standardize
+        )
         runs = []
         for job in jobs:
             runs.append(FinishedRun.of(train_run(data, job, common)))
@@ -96,17 +100,20 @@ def sweep(
     activation: str = "relu",
     device: str = "auto",
     seed: int = 0,
+    standardize: bool = False,
     tensorboard: bool = False,
     runs_dir: str | Path = "runs",
     progress: bool = False,
 ) -> FinishedRun:
     """Train a grid of heads at once (13 rates from 1e-5 to 1e-1 by 3 seeds) and return the run of the one chosen on val.
 
+    standardize: the grid once with and once without standardised vectors.
     The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial stands in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
+    lists |= {"standardize": (False, True)} if standardize else {}
     grid = sweeps.Grid(**lists, **({"epochs": epochs} if epochs else {}))
     if tensorboard:
         require_tensorboard()

@@ -33,6 +33,7 @@ class Trial:
     seed: int
     weight_decay: float = 0.0
     batch_size: int = 64
+    standardize: bool = False  # trained on vectors of mean 0 and deviation 1; the head that is kept takes the raw ones
     epochs: list[dict] = field(default_factory=list)  # epoch, train_loss, val_accuracy, val_macro_f1, seconds
     best_epoch: int | None = None
     diverged_epoch: int | None = None
@@ -52,9 +53,9 @@ class HeadBank:
     there: a saturated softmax is full of them, and some processors take a hundred cycles for each.
     """
 
-    def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu"):
+    def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu", scaling=None):
         self.trials, self.hidden, self.classes, self.activation = trials, hidden, classes, activation
-        self.device = torch.device(device)
+        self.device, self.scaling = torch.device(device), scaling
         threads = torch.get_num_threads()
         workers = min(threads, MOST_WORKERS, len(trials)) if self.device.type == "cpu" else 1
         if trials[0].head == "1C":  # a few linear heads are one good matrix product; fewer are not worth a thread
@@ -63,7 +64,7 @@ class HeadBank:
             self.workers, parts = workers, len(trials)
         cuts = [len(trials) * i // parts for i in range(parts + 1)]
         dealt = [trials[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-        self.shards = [Shard(part, hidden, classes, activation, self.device) for part in dealt]
+        self.shards = [Shard(part, hidden, classes, activation, self.device, scaling) for part in dealt]
         self.place = [(shard, h) for shard in self.shards for h in range(len(shard.trials))]
         small = self.bytes_for(trials[0].head, hidden, classes) * len(dealt[0]) <= SMALL_BYTES
         self.inner_threads = 1 if small else threads // self.workers  # in an operation
@@ -120,6 +121,12 @@ class HeadBank:
             for layer, (weight, bias) in zip(linear_layers(module), shard.stack.layers(place, best), strict=True):
                 layer.weight.copy_(weight)
                 layer.bias.copy_(bias)
+            if self.scaling is not None:  # W ((x - mean) / s) + b = (W / s) x + (b - (W / s) mean)
+                mean, inverse = (tensor.cpu().double() for tensor in self.scaling)
+                first = linear_layers(module)[0]
+                weight = first.weight.double() * inverse
+                first.bias.copy_(first.bias.double() - weight @ mean)
+                first.weight.copy_(weight)
         return module.eval()
 
     def fit(self, data, epochs: int, order_seed: int, class_weight=None, on_epoch=None, tick=None) -> None:

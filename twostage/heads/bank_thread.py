@@ -14,8 +14,8 @@ GATHER_ROWS = 512  # documents gathered at a time: fewer, longer operations, bet
 class Shard:
     """H linear heads, or one deeper head; `trials` have head, lr, seed and weight_decay."""
 
-    def __init__(self, trials: list, hidden: int, classes: int, activation: str, device: torch.device):
-        self.trials, self.classes, self.device = trials, classes, device
+    def __init__(self, trials: list, hidden: int, classes: int, activation: str, device: torch.device, scaling=None):
+        self.trials, self.classes, self.device, self.scaling = trials, classes, device, scaling
         heads = [build_head(trial.head, hidden, classes, activation, trial.seed) for trial in trials]
         if trials[0].head == "1C":
             lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
@@ -37,6 +37,7 @@ class Shard:
             torch.index_select(vectors, 0, rows[a:b], out=stored[: b - a])
             if single is not stored:
                 single[: b - a].copy_(stored[: b - a])
+            self._standardize(single[: b - a])
             X = single[: b - a].view(-1, size, vectors.shape[1])  # (K, B, D) float32: K minibatches
             minus_target = torch.zeros(X.shape[0], self.classes, size, device=self.device)
             minus_target.scatter_(1, labels[a:b].view(-1, 1, size), -share[a:b].view(-1, 1, size))
@@ -53,9 +54,14 @@ class Shard:
         counts = torch.zeros(H * C * C, dtype=torch.int64, device=self.device)
         offset = torch.arange(H, device=self.device).view(-1, 1) * (C * C)
         for part in rows.split(EVAL_ROWS):
-            predicted = self.stack.logits(vectors.index_select(0, part).float()).argmax(1)  # (H, B)
+            X = self._standardize(vectors.index_select(0, part).float())
+            predicted = self.stack.logits(X).argmax(1)  # (H, B)
             cell = offset + labels.index_select(0, part) * C + predicted
             counts += torch.bincount(cell.view(-1), minlength=H * C * C)
             if stop.is_set():
                 break
         return counts.view(H, C, C).cpu().numpy()
+
+    def _standardize(self, X):
+        """In place, where the bank does."""
+        return X if self.scaling is None else X.sub_(self.scaling[0]).mul_(self.scaling[1])

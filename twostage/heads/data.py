@@ -43,6 +43,17 @@ class HeadData:
         """(C,) float32 class weights from the labels of these rows."""
         return torch.from_numpy(balanced_weights(self.labels[rows].cpu().numpy(), self.classes)).to(self.device)
 
+    def scaling(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(D,) mean and (D,) 1 / standard deviation of the training documents, float32; 1 for a dimension that never varies."""
+        total = torch.zeros(2, self.hidden, dtype=torch.float64, device=self.device)
+        for part in self.train.split(8192):
+            X = self.vectors[part].double()
+            total += torch.stack([X.sum(0), X.square().sum(0)])
+        mean = total[0] / len(self.train)
+        deviation = (total[1] / len(self.train) - mean**2).clamp(min=0).sqrt()
+        typical = deviation.square().mean().sqrt()
+        return mean.float(), torch.where(deviation > 1e-3 * typical, 1 / deviation, 1.0).float()
+
     def facts(self) -> dict:
         """What run.json says about the data."""
         beside = read_facts(self.cache.path)

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from twostage.heads.bank import HeadBank, Trial
+from twostage.heads.bank import Trial
 from twostage.heads.data import HeadData
-from twostage.heads.training import Common, class_weights, spread
+from twostage.heads.training import Common, bank_of, class_weights, spread
 from twostage.progress import Progress
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -27,14 +27,12 @@ def learning_curve(data: HeadData, record: dict, common: Common) -> list[dict]:
             for seed in SEEDS:
                 rows = part_of_train(data, share, seed)
                 size = len(rows)
-                trial = Trial(
-                    0, record["head"], record["head_lr"], seed, record["weight_decay"], record["batch_size"]
-                )  # fmt: skip
-                bank = HeadBank([trial], data.hidden, data.classes, common.activation, data.device)
+                how = (record["weight_decay"], record["batch_size"], bool(record.get("standardize")))
+                trial = Trial(0, record["head"], record["head_lr"], seed, *how)
                 view = HeadData(
                     data.cache, data.vectors, data.labels, fill(rows, len(data.train)), data.val, data.test, data.label_names
                 )  # fmt: skip
-                weight = class_weights(data, rows, common)
+                weight, bank = class_weights(data, rows, common), bank_of(view, [trial], common)
                 bank.fit(view, epochs, common.seed, weight, lambda *_: progress.advance(1))
                 reached.append(trial.best["val_accuracy"] if trial.best else 0.0)
             mean, deviation = spread(reached)

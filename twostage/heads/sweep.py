@@ -15,7 +15,17 @@ from twostage import memory
 from twostage.errors import BadInput
 from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.data import HeadData
-from twostage.heads.training import EPOCHS, Common, finish_run, other_rates, run_settings, spread, time_left, train_bank
+from twostage.heads.training import (
+    EPOCHS,
+    Common,
+    bank_of,
+    finish_run,
+    other_rates,
+    run_settings,
+    spread,
+    time_left,
+    train_bank,
+)
 from twostage.progress import say
 from twostage.recipes import BATCH_SIZE
 from twostage.runs.folder import create_run
@@ -33,11 +43,12 @@ class Grid:
     lrs: tuple[float, ...] = RATES
     weight_decays: tuple[float, ...] = (0.0,)
     batch_sizes: tuple[int, ...] = (BATCH_SIZE,)
+    standardize: tuple[bool, ...] = (False,)
     epochs: int = EPOCHS
 
     def trials(self, seeds: tuple[int, ...]) -> list[Trial]:
-        every = product(self.heads, self.batch_sizes, self.weight_decays, sorted(self.lrs), seeds)
-        return [Trial(i, head, lr, seed, wd, size) for i, (head, size, wd, lr, seed) in enumerate(every)]
+        every = product(self.heads, self.batch_sizes, self.standardize, self.weight_decays, sorted(self.lrs), seeds)
+        return [Trial(i, head, lr, seed, wd, size, std) for i, (head, size, std, wd, lr, seed) in enumerate(every)]
 
 
 @dataclass
@@ -51,7 +62,7 @@ class Setting:
         self.accuracy, self.deviation = spread([r["val_accuracy"] for r in reached])
         self.macro_f1, _ = spread([r["val_macro_f1"] for r in reached])
         first = self.trials[0]
-        self.lr, self.key = first.lr, (first.head, first.batch_size, first.weight_decay)
+        self.lr, self.key = first.lr, (first.head, first.batch_size, first.weight_decay, first.standardize)
 
     @property
     def rank(self) -> tuple:
@@ -71,7 +82,7 @@ class Setting:
 def settings_of(trials: list[Trial]) -> list[Setting]:
     groups: dict[tuple, list[Trial]] = {}
     for t in trials:
-        groups.setdefault((t.head, t.batch_size, t.weight_decay, t.lr), []).append(t)
+        groups.setdefault((t.head, t.batch_size, t.weight_decay, t.standardize, t.lr), []).append(t)
     return [Setting(group) for group in groups.values()]
 
 
@@ -81,9 +92,12 @@ def run_sweep(data: HeadData, grid: Grid, common: Common) -> dict:
     BadInput when not even one setting's seeds fit into memory, or every head diverges at once.
     """
     trials = grid.trials(common.seeds)
-    banks = [bank for head in grid.heads for size in grid.batch_sizes for bank in split_banks(data, trials, head, size)]
+    kinds = [[t for t in trials if t.standardize == standardize] for standardize in grid.standardize]
+    shapes = product(grid.heads, grid.batch_sizes, kinds)
+    banks = [bank for head, size, kind in shapes for bank in split_banks(data, kind, head, size)]
     axes = {"head": grid.heads, "lr": grid.lrs, "weight_decay": grid.weight_decays, "batch_size": grid.batch_sizes}
     settings = run_settings(data, common) | {"recipe": None, "lr_scale": 1.0, "n_epochs": grid.epochs}
+    axes |= {"standardize": grid.standardize} if any(grid.standardize) else {}
     settings |= {"grid": axes | {"seed": common.seeds}}
     with create_run(common.runs_dir, "sweep", settings) as run:
         memory.reset_peak(data.device)
@@ -123,7 +137,7 @@ def say_estimate(data: HeadData, trials: list[Trial], epochs: int, common: Commo
     """Time a few steps of one head and say how long the bank will take."""
     first = trials[0]
     few = [replace(trial) for trial in trials[: min(len(trials), torch.get_num_threads())]]
-    bank = HeadBank(few, data.hidden, data.classes, common.activation, data.device)
+    bank = bank_of(data, few, common)
     rows = data.train[: first.batch_size * 4]
     bank.train_epoch(data.vectors, data.labels, rows, first.batch_size)
     start = time.perf_counter()
@@ -152,4 +166,4 @@ class Leaderboard:
 
 
 def _decay(setting: Setting) -> str:
-    return f" decay {setting.key[2]:g}" if setting.key[2] else ""
+    return (f" decay {setting.key[2]:g}" if setting.key[2] else "") + " standardized" * setting.key[3]

@@ -36,9 +36,10 @@ def sweep_table(record: dict, cache: Path | str) -> str:
     for key in dict.fromkeys(s.key for s in settings):
         mine = [s for s in settings if s.key == key]
         top = max(mine, key=lambda s: s.rank)
-        lines += ["", f"{key[0]}, batch {key[1]}, weight decay {key[2]:g}", "       lr  val accuracy        best epoch"]
+        title = f"{key[0]}, batch {key[1]}, weight decay {key[2]:g}" + ", standardized vectors" * key[3]
+        lines += ["", title, "       lr  val accuracy        best epoch"]
         for s in mine:
-            remark = published(s.lr, key[0]) if key[1] == BATCH_SIZE else ""
+            remark = published(s.lr, key[0]) if key[1] == BATCH_SIZE and not key[3] else ""
             remark = "   ".join(filter(None, ["<- best" if s is top else "", remark]))
             bar = "#" * round(20 * s.accuracy)
             lines.append(f"{s.lr:9.3g}  {s.accuracy:.3f} ±{s.deviation:.3f}  {s.epochs:>15}  {bar:20} {remark}".rstrip())
@@ -47,7 +48,7 @@ def sweep_table(record: dict, cache: Path | str) -> str:
         if flat:
             lines.append(f"rates from {flat[0]:g} to {flat[1]:g} do equally well, within one standard error")
         elif further and open_edge(points, record["n_val"]):
-            rates = " ".join(f"{x:g}" for x in further)
+            rates = " ".join(f"{x:g}" for x in further) + " --standardize" * key[3]
             lines.append(
                 f"the best rate is at the edge of the grid; go on: python train_head.py {cache} --sweep --head {key[0]} --lr {rates}"
             )
@@ -55,7 +56,9 @@ def sweep_table(record: dict, cache: Path | str) -> str:
     lines += [
         "",
         f"chosen on val: {record['head']}, lr {record['head_lr']:g}, seed {record['seed']}, "
-        f"epoch {record['best_epoch']} (trial {record['trial']})",
+        f"epoch {record['best_epoch']} (trial {record['trial']})"
+        + ", on standardized vectors"
+        * bool(record.get("standardize")),
         f"test accuracy {record['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), "
         f"macro-F1 {record['test_macro_f1']:.3f}, {record['n_test']:,} documents",
     ]

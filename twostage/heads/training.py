@@ -45,6 +45,7 @@ class Common:
     class_weight: str = "none"
     lr_scale: float = 1.0
     tensorboard: bool = False
+    standardize: bool = False
 
 
 def recipe_job(recipe: Recipe, **changed) -> HeadJob:
@@ -58,10 +59,12 @@ def train_run(data: HeadData, job: HeadJob, common: Common) -> dict:
 
     Every run has a bank of its own, so it has the same bits whatever else is run beside it.
     """
-    trials = [Trial(i, job.head, job.lr, seed, job.weight_decay, job.batch_size) for i, seed in enumerate(common.seeds)]
+    of = (job.weight_decay, job.batch_size, common.standardize)
+    trials = [Trial(i, job.head, job.lr, seed, *of) for i, seed in enumerate(common.seeds)]
     require_memory(data, trials)
     settings = run_settings(data, common) | {"recipe": job.recipe, "lr_scale": common.lr_scale}
-    with create_run(common.runs_dir, job.name, settings | trial_settings(trials[0]) | {"n_epochs": job.epochs}) as run:
+    name = job.name + "-standardized" * common.standardize
+    with create_run(common.runs_dir, name, settings | trial_settings(trials[0]) | {"n_epochs": job.epochs}) as run:
         memory.reset_peak(data.device)
         bank = train_bank(data, trials, job.epochs, common, run, job.name)
         chosen = max((t for t in trials if t.best), key=lambda t: (t.best["val_accuracy"], -t.index), default=None)
@@ -83,7 +86,7 @@ def train_bank(
 ) -> HeadBank:
     """One bank over all trials, with progress and metrics.jsonl."""
     weight = class_weights(data, data.train, common)
-    bank = HeadBank(trials, data.hidden, data.classes, common.activation, data.device)
+    bank = bank_of(data, trials, common)
     batches = math.ceil(data.train.numel() / trials[0].batch_size)
 
     def log(epoch: int, lines: list[dict]) -> None:
@@ -99,6 +102,12 @@ def train_bank(
                 f"{label}: the head of rate {trial.lr:g}, seed {trial.seed} diverged in epoch {trial.diverged_epoch} and was stopped"
             )
     return bank
+
+
+def bank_of(data: HeadData, trials: list[Trial], common: Common) -> HeadBank:
+    """A bank for these trials, which all standardise or none."""
+    scaling = data.scaling() if trials[0].standardize else None
+    return HeadBank(trials, data.hidden, data.classes, common.activation, data.device, scaling)
 
 
 def class_weights(data: HeadData, rows, common: Common):
@@ -162,7 +171,7 @@ def trial_settings(trial: Trial) -> dict:
     return {
         "head": trial.head, "head_lr": trial.lr, "seed": trial.seed, "weight_decay": trial.weight_decay,
         "batch_size": trial.batch_size,
-    }  # fmt: skip
+    } | ({"standardize": True} if trial.standardize else {})  # fmt: skip
 
 
 def trial_results(trial: Trial) -> dict:

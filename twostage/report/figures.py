@@ -33,7 +33,9 @@ def rate_series(group: Group) -> list[Series]:
     if sweep is None:
         return []
     names = [
-        k for k in ("head", "batch_size", "weight_decay", "class_weight") if len({str(t.get(k)) for t in sweep.trials}) > 1
+        k
+        for k in ("head", "batch_size", "weight_decay", "class_weight", "standardize")
+        if len({str(t.get(k)) for t in sweep.trials}) > 1
     ]
     found: dict[str, dict[float, list[float]]] = {}
     trials = [t for t in sweep.trials if t.get("view") == sweep.record.get("view")]  # of several views the chosen one

@@ -36,6 +36,7 @@ class TrialRecord:
     seed: Count | None = key("of its start")
     weight_decay: Positive | None = key("as above")
     batch_size: Count | None = key("as above")
+    standardize: bool | None = key("as above")
     view: Count | None = key("the number of its vectors in `views` (sweeps over several caches)")
     best_epoch: Count | None = key("as above")
     diverged_epoch: Count | None = key("as above")
@@ -101,6 +102,9 @@ class RunRecord:
     head_lr: Positive | None = key("the head's exact rate; null is frozen, or a ceiling")
     batch_size: Count | None = key("documents an optimizer step")
     weight_decay: Positive | None = key("decoupled")
+    standardize: bool | None = key(
+        "true where the head was trained on vectors of mean 0 and deviation 1 (its file takes raw ones)"
+    )
     class_weight: str | None = key("`none` or `balanced`")
     seed: Count | None = key("of the head's start")
     order_seed: Count | None = key("of the documents' order where it is another (head runs)")

@@ -23,7 +23,7 @@ TEST = ("test_accuracy", "test_ci95_low", "test_ci95_high", "test_macro_f1")
 SIZES = ("n_train", "n_val", "n_test", "steps", "wall_seconds", "peak_memory_bytes", "fingerprint", "created")
 VIEW = ("pooling", "layer")
 TRUST = ("temperature", "ece", "brier")
-COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES, *VIEW, *TRUST)
+COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES, *VIEW, *TRUST, "standardize")
 
 
 def write_results(runs: list[RunView], path: Path) -> None:
@@ -44,7 +44,7 @@ def rows_of(run: RunView) -> list[dict]:
     rows = []
     for number, part in enumerate(run.trials or [record]):
         common = {"run": run.name, **_plain(record, ("status", *SETTINGS, *SIZES)), **_plain(part, SETTINGS)}
-        common |= _view(record, part)
+        common |= _view(record, part) | _plain(part, ("standardize",))
         if run.trials:
             common["trial"] = part.get("index", number)
         scored = not run.trials or common["trial"] == record.get("trial")

@@ -35,7 +35,7 @@ class RunView:
     @property
     def swept(self) -> bool:
         """Whether its trials differ in more than their seed."""
-        keys = ("head", "head_lr", "batch_size", "weight_decay")
+        keys = ("head", "head_lr", "batch_size", "weight_decay", "standardize")
         return len({tuple(str(t.get(k)) for k in keys) for t in self.trials}) > 1
 
     @property
