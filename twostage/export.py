@@ -1,8 +1,8 @@
-"""Make a transformers folder of a head run: encoder and head in one model, loadable without the cache.
+"""Make a transformers folder of a head run: encoder and head in one model, loadable without the cache, with a model card.
 
-A 1-layer head on [CLS] or the pooler's output becomes BertForSequenceClassification, so that
+A 1-layer head on [CLS] or the pooler's output becomes transformers' own class (BertForSequenceClassification, ...), so that
 pipeline("text-classification", model="runs/1C3/model") needs no code of ours. Other heads are loaded after
-`import twostage.models.classifier`, through AutoModelForSequenceClassification.
+`import twostage.models.classifier`, through AutoModelForSequenceClassification. --onnx adds model.onnx, which holds any of them.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from twostage.runs.folder import read_run
 EXAMPLES = """examples:
   python -m twostage.export runs/1C3
   python -m twostage.export runs/sweep --out news-classifier --model models/bert-base-chinese
+  python -m twostage.export runs/B4C3 --onnx
 """
 
 
@@ -31,49 +32,63 @@ def build_parser() -> cli.Parser:
         "--out", type=Path, metavar="DIR", help="folder to write, which must not exist yet (default: RUN/model)"
     )
     parser.add_argument("--model", metavar="MODEL", help="the encoder of the run, when it is not where training saw it")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx (into RUN/model, where that stands already)")
+    parser.add_argument(
+        "--license", metavar="ID", help="the licence that the model card states, for instance apache-2.0 (default: none)"
+    )
     return parser
 
 
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
-    print(export(args.run, args.out, args.model))
+    print(export(args.run, args.out, args.model, onnx=args.onnx, licence=args.license))
     return 0
 
 
-def export(run: Path, out: Path | None = None, model: str | None = None) -> Path:
+def export(
+    run: Path, out: Path | None = None, model: str | None = None, *, onnx: bool = False, licence: str | None = None
+) -> Path:
     """Write the model of a run to `out` (default: run/model) and return it. The folder is whole or not there at all.
 
+    onnx: with model.onnx, which is also added to a run/model that stands already. licence: stated in the model card.
     BadInput: no run, a run without a model, another encoder than it was trained with, an `out` that exists.
     """
+    from twostage.models.card import name_of_base, write_card
+    from twostage.models.onnx_graph import NAME, check_packages, write_onnx
+    from twostage.models.saved import recorded_model
+
     run = Path(run)
-    read_run(run)
+    record = read_run(run)
+    if onnx:
+        check_packages()
     out = Path(out) if out is not None else run / "model"
     has_model, has_head = (run / "model").is_dir(), (run / "head").is_dir()
     if not has_model and not has_head:
         raise BadInput(f"{run} holds no model (neither head/ nor model/): give a run that finished")
-    if out.exists() or out.is_symlink():
+    adds = onnx and out == run / "model" and has_model and not (out / NAME).exists() and not (model or licence)
+    if not adds and (out.exists() or out.is_symlink()):
         way = "it can be loaded as it is" if out == run / "model" else "give another --out"
         raise BadInput(f"{out} exists already: {way}")
     sweep(out.parent)
+    base = model or recorded_model(record) or record.get("model") or model_of_older_run(run)
     try:
+        if adds:
+            write_onnx(out)
+            return out
         with replacing_folder(out) as partial:
             if has_head:
                 write_head_run(run, partial, model)
             else:
                 shutil.copytree(run / "model", partial, dirs_exist_ok=True)
-                calibrate_copy(run, partial)
+            if record["status"] == "complete":
+                write_card(partial, record, base and name_of_base(base), licence)
+            if onnx:
+                write_onnx(partial)
     except OSError as error:
         raise BadInput(
             f"cannot write {error.filename or out} ({error.strerror}): give an --out that can be written to"
         ) from None
     return out
-
-
-def calibrate_copy(run: Path, folder: Path) -> None:
-    from twostage.models.calibrated import cool_folder, temperature_of
-
-    if temperature_of(run) != 1:
-        cool_folder(folder, temperature_of(run))
 
 
 def write_head_run(run: Path, folder: Path, model: str | None) -> None:

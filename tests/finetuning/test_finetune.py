@@ -270,9 +270,9 @@ def test_the_recipes_train_their_parts_at_their_rates(three_recipes, tiny_bert):
         assert (record["encoder_lr"], record["head_lr"]) == expected
         assert (record["recipe"], record["lr_scale"], record["status"]) == (name, 10, "complete")
     start = build_head("1C", 32, 3, "relu", 0)[0]
-    model, _, _, _ = load_classifier(runs / "B4-x10" / "model")
-    assert torch.equal(model.head[0].weight, start.weight)  # bit-identical after training and saving
-    assert torch.equal(model.head[0].bias, start.bias)
+    model, _, _, settings = load_classifier(runs / "B4-x10" / "model")
+    assert torch.equal(model.head[0].weight, start.weight / settings["temperature"])  # but for that bit-identical
+    assert torch.equal(model.head[0].bias, start.bias / settings["temperature"])
 
 
 def test_run_json_holds_the_promised_keys(three_recipes):
@@ -311,7 +311,7 @@ def test_predictions_are_those_of_the_saved_model(three_recipes, tiny_bert):
     for row, text in enumerate(corpus.texts(test)):
         batch = tokenizer(text, truncation=True, max_length=settings["max_length"], return_tensors="pt")
         with torch.no_grad():
-            expected = model(**batch).logits.softmax(1)[0].numpy()
+            expected = (model(**batch).logits * settings["temperature"]).softmax(1)[0].numpy()
         assert found["probabilities"][row] == pytest.approx(expected, abs=1e-5)
 
 
@@ -387,10 +387,10 @@ def test_a_trained_head_is_the_start_and_keeps_its_labels_by_name(tiny_bert, new
     head = frozen_run(tmp_path / "runs", encoder_of(tiny_bert), theirs)
     finetune.main(arguments(news, tiny_bert, tmp_path / "runs", "--recipe", "B4", "--init-head", head, "--epochs", 1))
     run = tmp_path / "runs" / "B4-from-1C3"
-    model, _, names, _ = load_classifier(run / "model")
+    model, _, names, settings = load_classifier(run / "model")
     start = build_head("1C", 32, 3, "relu", 9)[0]
     for row, name in enumerate(names):
-        assert torch.equal(model.head[0].weight[row], start.weight[theirs.index(name)])
+        assert torch.equal(model.head[0].weight[row], start.weight[theirs.index(name)] / settings["temperature"])
     said = capfd.readouterr().err
     record = read_json(run / "run.json")
     assert f"test accuracy {record['test_accuracy']:.4f}; the head that it started from" in said

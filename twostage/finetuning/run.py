@@ -20,6 +20,8 @@ from twostage.finetuning.parts import TrainingPlan, prepare
 from twostage.finetuning.scoring import scores
 from twostage.finetuning.trainer import FineTuner
 from twostage.metrics import balanced_weights
+from twostage.models.calibrated import cooled
+from twostage.models.card import name_of_base, write_card
 from twostage.models.classifier import join, save_classifier
 from twostage.models.head import build_head
 from twostage.progress import say
@@ -148,9 +150,11 @@ def finish(setting: FinetuneInputs, run: Run, tuner: FineTuner, job: FinetuneJob
     about = {
         "head": job.head, "activation": activation, "pooling": "cls", "max_length": setting.encoder["max_length"],
         "truncation": setting.encoder["truncation"], "encoder": setting.encoder,
+        "temperature": trust["temperature"],
     }  # fmt: skip
+    head = cooled(tuner.model.head, trust["temperature"])
     with replacing_folder(run.path / "model") as partial:
-        save_classifier(tuner.model.bert, tuner.model.head, names, setting.tokenizer, partial, about)
+        save_classifier(tuner.model.bert, head, names, setting.tokenizer, partial, about)
     peak = max(memory.peak_bytes(tuner.plan.device), run.record.get("peak_memory_bytes") or 0)
     run.finish(
         **score_test(test.label, probabilities.argmax(1), names), epochs=so_far.epochs,
@@ -172,6 +176,7 @@ def tidy(run: Run, runs_dir: Path) -> None:
     if "against_frozen" not in run.record:
         add_to_run(run.path, against_frozen=against_frozen(runs_dir, run.path))
         run.record = read_run(run.path)
+    write_card(run.path / "model", run.record, name_of_base(run.record["model"]))
     discard(run.path / "checkpoints")
 
 

@@ -1,14 +1,11 @@
 """Models whose softmax can be believed: the last layer divided by the temperature that the run found on val."""
 
 import copy
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from twostage.files import write_tensors, write_text
 from twostage.models.head import linear_layers, load_head
 from twostage.runs.folder import read_run
 
@@ -36,18 +33,3 @@ def load_calibrated(run: Path) -> tuple[nn.Sequential, dict]:
     head, config = load_head(Path(run) / "head")
     temperature = temperature_of(run)
     return (cooled(head, temperature) if temperature != 1 else head), config | {"temperature": temperature}
-
-
-def cool_folder(folder: Path, temperature: float) -> None:
-    """Calibrate a transformers folder in place; its config keeps the temperature."""
-    from twostage.models.classifier import load_classifier
-
-    model, *_ = load_classifier(folder)
-    last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-    tensors = load_file(folder / "model.safetensors")
-    for part in ("weight", "bias"):
-        tensors[f"{last}.{part}"] /= temperature
-    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["twostage"]["temperature"] = temperature
-    write_text(folder / "config.json", json.dumps(config, ensure_ascii=False, indent=2) + "\n")

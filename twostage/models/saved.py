@@ -41,16 +41,15 @@ def load_run(path: Path, *, model: str | None = None, device: str = "auto", dtyp
 
     path = Path(path)
     read_run(path)
-    exported = (path / "model").is_dir() and (path / "head").is_dir()
     if (path / "model").is_dir() and model is None:
         found = load_folder(path / "model", device=device, dtype=dtype)
     elif (path / "head").is_dir():
-        found, exported = load_head_run(path, model, device, dtype), False
+        found = load_head_run(path, model, device, dtype)
     elif (path / "model").is_dir():
         raise BadInput(f"--model {model}: {path} is fine-tuned and brings its own encoder: leave out --model")
     else:
         raise BadInput(f"{path} holds no model (neither head/ nor model/): give a run that finished")
-    if not exported:  # what export wrote is calibrated already
+    if "temperature" not in found.settings:  # a model/ is calibrated already
         found.temperature = temperature_of(path)
     return found
 
