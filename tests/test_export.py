@@ -62,7 +62,7 @@ def test_what_no_native_class_can_hold_loads_through_our_class(tmp_path, tiny_tr
 def test_the_export_holds_no_pickle_and_nothing_half_written(tmp_path, tiny_tree, tiny_bert, capsys):
     run = head_run(tmp_path, tiny_tree, tiny_bert, capsys)
     out = export(run, tmp_path / "deep" / "out")
-    assert {path.suffix for path in out.iterdir()} <= {".json", ".safetensors", ".txt"}
+    assert {path.suffix for path in out.iterdir()} <= {".json", ".safetensors", ".txt", ".md"}
     assert [path.name for path in out.parent.iterdir()] == ["out"] and not (run / "model").exists()
 
 
