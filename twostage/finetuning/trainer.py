@@ -99,7 +99,7 @@ class FineTuner(Trainer):
         )
         self.weight = torch.ones(model.config.num_labels) if plan.class_weight is None else plan.class_weight.float()
         self.device_weight = self.weight.to(plan.device)
-        self.so_far, self.resumed_at = SoFar(), None
+        self.so_far, self.resumed_at, self.skipped = SoFar(), None, 0
         fused = plan.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(param_groups(model, plan), **ADAM, fused=fused)  # without decay AdamW is Adam
         warmup = math.ceil(plan.warmup_fraction * self.sampler.steps * plan.epochs)
@@ -151,9 +151,10 @@ class FineTuner(Trainer):
         self.started = now
         self.sums.zero_()
         if not math.isfinite(self.so_far.loss):
+            ways = ", --dtype float32" if self.plan.dtype == torch.float16 else ""
             raise BadInput(
                 f"{self.run.path}: the loss is no longer a number in epoch {len(self.so_far.epochs) + 1}: "
-                "lower the learning rates, or use --warmup-fraction"
+                f"lower the learning rates, or use --warmup-fraction{ways}"
             )
         return right / max(n, 1)
 
@@ -252,6 +253,9 @@ class FineTuner(Trainer):
             f"{self.run.path.name} epoch {line['epoch']}: train loss {line['train_loss']:.4f}, "
             f"val accuracy {line['val_accuracy']:.4f}, macro-F1 {line['val_macro_f1']:.4f}, {line['seconds']:.0f} s"
         )
+        if self.skipped:
+            say(f"{self.run.path.name}: in {self.skipped} of the epoch's steps float16 overflowed, and nothing was learned")
+            self.skipped = 0
         if best_epoch(self.so_far.epochs) == line["epoch"] and not ranks.rank():
             write_tensors(self.best_weights, self.model.state_dict())
 
@@ -271,6 +275,7 @@ class Epochs(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         tuner, now = self.tuner, time.monotonic()
         last = state.global_step % tuner.sampler.steps == 0
+        tuner.skipped += tuner.accelerator.optimizer_step_was_skipped  # by float16's loss scaler
         due, shown = ranks.agreed(now - tuner.saved >= 60 * tuner.plan.checkpoint_minutes, now - self.shown > 2)
         if due and not last:  # an epoch's end has its own
             control.should_save = True
