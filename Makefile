@@ -1,4 +1,4 @@
-# make demo: a fresh machine to a finished report.  make test: environment and tests.  make check: ruff.  make torture: the cache's long fault run.
+# make demo: a fresh machine to a finished report.  make test: environment and tests.  make check: ruff.  make torture: the long fault run.
 # make gpu: on a machine with a GPU all parts of benchmarks/gpu.py, or PART=1 ... PART=6, each under ten minutes.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -67,18 +67,28 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
         file.write(text)
 
 
+@contextlib.contextmanager
+def _errors_of_the_disk(path: Path):
+    """safetensors and tokenizers tell the operating system's error number in words alone: make it an OSError again."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
 def write_tensors(path: Path, tensors: dict, metadata: dict | None = None) -> None:
     """Replace a file by these tensors as safetensors. OSError, as of any other file, where the disk refuses."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     partial = partial_of(path)
     try:
-        try:
+        with _errors_of_the_disk(path):
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-        except SafetensorError as error:  # tells the error number in words alone
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else error from None
         sync(partial)
         os.replace(partial, path)
         sync(path.parent)
@@ -97,7 +107,8 @@ def replacing_folder(path: Path):
     discard(partial)
     try:
         partial.mkdir(parents=True)
-        yield partial
+        with _errors_of_the_disk(path):
+            yield partial
         sync_tree(partial)
         if path.is_dir() and any(path.iterdir()):
             os.rename(path, old)

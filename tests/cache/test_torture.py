@@ -1,4 +1,4 @@
-"""The quick version of the cache's torture; `make torture` runs all of it."""
+"""The quick version of the torture of caches and training runs; `make torture` runs all of it."""
 
 import re
 import shutil
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tests.faults.__main__ import CACHE, TRAINING
 
 pytestmark = pytest.mark.skipif(not (shutil.which("cc") and sys.platform == "linux"), reason="needs cc and Linux")
 
@@ -24,7 +25,7 @@ def figures(result):
 
 
 def test_the_cache_survives_a_sample_of_every_fault():
-    result = torture()
+    result = torture("--only", *CACHE)
     assert result.returncode == 0, result.stdout + result.stderr
     tried, survived, silent = figures(result)
     assert tried > 1500 and survived == tried and not silent
@@ -34,6 +35,19 @@ def test_the_cache_survives_a_sample_of_every_fault():
 def test_the_harness_notices_a_missing_fsync(without):
     result = torture("--only", "power cuts", "--without", without)
     tried, survived, _ = figures(result)
+    assert result.returncode == 1 and survived < tried
+
+
+def test_training_runs_survive_a_sample_of_every_fault():
+    result = torture("--only", *(kind for kind in TRAINING if not kind.startswith("sweep")))
+    assert result.returncode == 0, result.stdout + result.stderr
+    tried, survived, silent = figures(result)
+    assert tried > 20 and survived == tried and not silent
+
+
+def test_the_harness_notices_a_training_run_without_fsync():
+    result = torture("--only", "head: power cuts", "--without", "fsync-runs")
+    tried, survived, silent = figures(result)
     assert result.returncode == 1 and survived < tried
 
 

@@ -1,4 +1,4 @@
-"""Torture of the feature cache: python -m tests.faults [--quick] [--only KIND …] [--without WHAT]
+"""Torture of the feature cache and of training runs: python -m tests.faults [--quick] [--only KIND …] [--without WHAT]
 
 Prints a table of points tried, survived and silently wrong; exits 0 where all survived.
 --without removes one safety net of the product, to show that the harness notices.
@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-KINDS = ("kills", "second kills", "errors", "power cuts", "flips", "truncations", "moved pages", "races")
-WITHOUT = ("fsync-create", "fsync-create-folder", "fsync-rows", "fsync-marks", "fsync-publish-folder", "digests")
+CACHE = ("kills", "second kills", "errors", "power cuts", "flips", "truncations", "moved pages", "races")
+TRAINING = tuple(f"{kind}: {fault}" for kind in ("head", "sweep", "fine-tuning") for fault in ("kills", "errors", "power cuts"))
+KINDS = CACHE + TRAINING
+WITHOUT = ("fsync-runs", "fsync-create", "fsync-create-folder", "fsync-rows", "fsync-marks", "fsync-publish-folder", "digests")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,9 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if not os.environ.get("LD_PRELOAD", "").endswith("shim.so"):
         return preloaded(argv)
-    from . import breaking, crashes, damage, power, races
+    from . import breaking, crashes, damage, power, races, training_faults
     from .stage import Stage
     from .table import HEAD, Row
+    from .training import Training
 
     full = {
         "kills": (crashes.kills, 1, 1),
@@ -53,15 +57,25 @@ def main(argv: list[str] | None = None) -> int:
         "moved pages": (damage.moved_pages, 1, 0.2),
         "races": (races.races, 1, 0.2),
     }
-    start, rows = time.monotonic(), []
+    of_training = {
+        "kills": (training_faults.kills, 1, 0.01),
+        "errors": (training_faults.errors, 1, 0.005),
+        "power cuts": (partial(training_faults.power_cuts, without_fsync="fsync-runs" in args.without), 1, 0.02),
+    }
+    start, rows, training = time.monotonic(), [], {}
     stage = Stage()
     try:
         breaking.remove(stage, args.without)
         print(HEAD, flush=True)
         for name in args.only:
-            run, whole, quick = full[name]
             row = Row(name)
-            run(stage, row, quick if args.quick else whole)
+            if name in TRAINING:
+                kind, _, fault = name.partition(": ")
+                subject = training[kind] = training.get(kind) or Training(stage, kind)
+                run, whole, quick = of_training[fault]
+            else:
+                subject, (run, whole, quick) = stage, full[name]
+            run(subject, row, quick if args.quick else whole)
             rows.append(row)
             print(row.line(), flush=True)
     finally:

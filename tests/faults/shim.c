@@ -184,6 +184,24 @@ int unlink(const char *path) {
     return result;
 }
 
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    if (!below_fd(fd) || !count) return REAL(writev)(fd, parts, count);
+    return write(fd, parts[0].iov_base, parts[0].iov_len); /* a short write, as it may be: the caller goes on */
+}
+
+#define NAMING(name, parameters, path, arguments) \
+    int name parameters { \
+        if (!(path)) return REAL(name) arguments; \
+        int what = point(0); \
+        if (what == FAIL) { errno = error_number; return -1; } \
+        int result = REAL(name) arguments; \
+        if (what == TORN) die(); \
+        return result; \
+    }
+NAMING(mkdir, (const char *path, mode_t permissions), below(path), (path, permissions))
+NAMING(rmdir, (const char *path), below(path), (path))
+NAMING(unlinkat, (int fd, const char *path, int flags), below_fd(fd) || below(path), (fd, path, flags))
+
 #define PREADV(name, offset_type) \
     ssize_t name(int fd, const struct iovec *parts, int count, offset_type offset) { \
         if (!below_fd(fd)) return REAL(name)(fd, parts, count, offset); \

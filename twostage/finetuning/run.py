@@ -177,7 +177,8 @@ def tidy(run: Run, runs_dir: Path) -> None:
         add_to_run(run.path, against_frozen=against_frozen(runs_dir, run.path))
         run.record = read_run(run.path)
     write_card(run.path / "model", run.record, name_of_base(run.record["model"]))
-    discard(run.path / "checkpoints")
+    discard(run.path / ".lock")
+    discard(run.path / "checkpoints")  # last: they tell a resume that something is left to do
 
 
 def memory_line(record: dict) -> str:

@@ -20,7 +20,8 @@ def write_report(runs_dir: Path) -> Path:
     BadInput where the folder does not exist or cannot be written to.
     """
     runs_dir = existing(runs_dir)
-    sweep(runs_dir)
+    for folder in (runs_dir, *(path for path in runs_dir.iterdir() if path.is_dir())):
+        sweep(folder)
     runs, damaged = load_runs(runs_dir)
     target = runs_dir / "report.html"
     try:

@@ -118,6 +118,7 @@ def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # taken a moment ago
                     continue
                 raise
+            young = path  # where the disk refuses now, it goes again
             sync(runs_dir)
             return Run(path, record)
     except OSError as error:
