@@ -210,7 +210,7 @@ def test_a_killed_build_leaves_nothing_under_the_name_and_the_next_one_succeeds(
             time.sleep(0.01)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(60)
     assert list(tmp_path.glob(".demo.*.partial")) and not (tmp_path / "demo").exists()
     demo.build(tmp_path / "demo", per_class=2, steps=1)
     assert demo.is_ready(tmp_path / "demo") and [path.name for path in tmp_path.iterdir()] == ["demo"]
@@ -234,7 +234,7 @@ def test_two_processes_build_it_once(tmp_path):
         subprocess.Popen([sys.executable, "-c", code, tmp_path / "demo"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    logs = [process.communicate()[1] for process in both]
+    logs = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], logs
     assert sum("pretraining" in log for log in logs) == 1
     assert demo.is_ready(tmp_path / "demo")

@@ -1,4 +1,7 @@
-"""Imported once by the server that test_resume forks its processes from: what every one of them would do anew."""
+"""Imported once by the server that test_resume forks its processes from: what every one of them would do anew.
+
+Nothing here may start a thread.
+"""
 
 import os
 import tempfile
@@ -6,6 +9,9 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = (
+    "false"  # threads that are started here are missing in every child, which would wait for them
+)
 
 import torch  # noqa: E402
 

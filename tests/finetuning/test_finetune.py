@@ -172,6 +172,17 @@ def test_a_run_that_diverges_is_stopped_and_says_why(tiny_bert, tmp_path):
         tuned(tiny_bert, tmp_path, plan_of(encoder_lr=1e30, head_lr=1e30))
 
 
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), OSError(5, "Input/output error"), torch.OutOfMemoryError()])
+def test_the_reason_that_ended_a_run_is_told_and_not_that_it_diverged_as_well(tiny_bert, tmp_path, reason, monkeypatch):
+    def train(tuner, **_):
+        tuner.sums += torch.nan
+        raise reason
+
+    monkeypatch.setattr(FineTuner, "train", train)
+    with pytest.raises(type(reason)):
+        tuned(tiny_bert, tmp_path, plan_of())
+
+
 def test_rates_rise_over_the_warmup_and_are_constant_otherwise(tiny_bert, tmp_path):
     for fraction, expected in ((0.0, [1e-2] * 5), (0.4, [0.0, 5e-3, 1e-2, 1e-2, 1e-2])):
         tuner = tuned(tiny_bert, tmp_path, plan_of(warmup_fraction=fraction))

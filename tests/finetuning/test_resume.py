@@ -1,9 +1,11 @@
 """A fine-tuning run that is killed, at any moment and as often as one likes, ends with the weights of one that was not."""
 
+import inspect
 import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -38,6 +40,23 @@ def child(argv: list[str], log: str, largest_file: int | None = None) -> None:
     os._exit(status)
 
 
+def wait_for(condition, process, seconds: float = 120) -> None:
+    """Every wait has a bound, and says what it waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"waited {seconds} s for {inspect.getsource(condition).strip()}")
+        time.sleep(0.001)
+
+
+def ended(process) -> None:
+    process.join(120)
+    if process.is_alive():
+        process.kill()
+        raise AssertionError("waited 120 s for a process to end")
+
+
 class Folder:
     """A runs folder in which fine-tuning of one tiny corpus is started, killed and resumed."""
 
@@ -56,16 +75,15 @@ class Folder:
 
     def finish(self, *more) -> int:
         process = self.start(*more)
-        process.join(120)
+        ended(process)
         return process.exitcode
 
     def kill_when(self, condition, *more) -> bool:
         """Start, send SIGKILL as soon as `condition(run folder)` holds; whether it was killed before it ended."""
         process = self.start(*more)
-        while process.is_alive() and not condition(self.run):
-            time.sleep(0.001)
+        wait_for(lambda: not process.is_alive() or condition(self.run), process)
         process.kill()
-        process.join()
+        ended(process)
         return process.exitcode == -9
 
     @property
@@ -137,10 +155,9 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bits(parts, uninterr
 def test_ctrl_c_exits_with_130_and_can_be_resumed(parts, uninterrupted, tmp_path):
     folder = Folder(tmp_path / "b", *parts)
     process = folder.start("--checkpoint-minutes", 0)
-    while not whole_checkpoint(2)(folder.run):
-        time.sleep(0.001)
+    wait_for(lambda: whole_checkpoint(2)(folder.run), process)
     os.kill(process.pid, signal.SIGINT)
-    process.join(60)
+    ended(process)
     assert process.exitcode == 130
     assert "Traceback" not in folder.log
     assert json.loads((folder.run / "run.json").read_text())["status"] == "interrupted"
@@ -153,8 +170,9 @@ def test_a_full_disk_is_said_in_a_line_and_the_run_can_be_resumed(parts, uninter
     limit = 100_000  # bytes a file: less than the weights
     process = CONTEXT.Process(target=child, args=(folder.words(), str(folder.base / "log"), limit))
     process.start()
-    process.join(60)
+    ended(process)
     assert process.exitcode == 2
+    assert json.loads((folder.run / "run.json").read_text())["status"] == "failed"
     assert "could not write" not in folder.log.strip().split("\n")[-1]
     assert "free some disk, then go on with --resume" in folder.log
     assert "Traceback" not in folder.log
@@ -185,6 +203,34 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(parts, uninterrupted, tmp_path
     same_result(uninterrupted.run, folder.run)
 
 
+@pytest.mark.parametrize("damage", ["", "{", None])
+def test_a_whole_checkpoint_is_found_though_run_json_is_damaged_or_gone(damage, parts, uninterrupted, tmp_path):
+    folder = Folder(tmp_path / "b", *parts)
+    assert folder.kill_when(whole_checkpoint(4), "--checkpoint-minutes", 0)
+    if damage is None:
+        (folder.run / "run.json").unlink()
+    else:
+        (folder.run / "run.json").write_text(damage)
+    assert folder.finish("--resume") == 0, folder.log
+    assert "going on from step" in folder.log
+    same_result(uninterrupted.run, folder.run)
+
+
+def test_what_a_kill_just_after_complete_left_undone_is_done_by_resume(parts, uninterrupted, tmp_path):
+    folder = Folder(tmp_path / "b", *parts)
+    shutil.copytree(uninterrupted.runs, folder.runs)
+    (folder.run / "checkpoints" / "checkpoint-10").mkdir(parents=True)
+    (folder.runs / "report.html").unlink()
+    record = json.loads((folder.run / "run.json").read_text())
+    del record["against_frozen"]
+    (folder.run / "run.json").write_text(json.dumps(record))
+    assert folder.finish("--resume") == 0, folder.log
+    assert "run: " in folder.log and (folder.runs / "report.html").exists()
+    assert "against_frozen" in json.loads((folder.run / "run.json").read_text())
+    same_result(uninterrupted.run, folder.run)
+    assert folder.finish("--resume") == 2 and "nothing to resume" in folder.log
+
+
 def test_other_settings_are_refused_by_name(parts, tmp_path):
     folder = Folder(tmp_path / "b", *parts)
     assert folder.kill_when(whole_checkpoint(2), "--checkpoint-minutes", 0)
@@ -207,9 +253,8 @@ def test_without_an_incomplete_run_there_is_nothing_to_resume(uninterrupted, par
 def test_a_run_that_is_still_being_trained_is_left_alone(parts, tmp_path):
     folder = Folder(tmp_path / "b", *parts)
     process = folder.start("--epochs", 200)
-    while not (folder.run / "checkpoints").exists():
-        time.sleep(0.01)
+    wait_for(lambda: (folder.run / "checkpoints").exists(), process)
     assert folder.finish("--resume", "--epochs", 200) == 2
     assert "writes it; wait for that" in folder.log
     process.kill()
-    process.join()
+    ended(process)
