@@ -1,11 +1,14 @@
-"""Documents a second: ours, sentence-transformers and a plain padded loop, beside the matrix rate of the same minutes.
+"""Documents a second: ours, OpenVINO, sentence-transformers and a plain padded loop, beside the matrix rate of the same minutes.
 
 python benchmarks/extract_speed.py                          CPU: MiniLM on articles, BERT-base on titles, generated texts
 python benchmarks/extract_speed.py --device cuda            the same on a GPU, in half precision, BERT-base on 512 tokens too
 python benchmarks/extract_speed.py --case minilm-articles --corpus PATH      real texts
 python benchmarks/extract_speed.py --case bert-titles --corpus PATH --model FOLDER      a folder without weights gets random ones
 
-Contenders take turns, rounds alternate, medians count. Peers come with: pip install -e '.[bench]'
+python benchmarks/extract_speed.py --beside CHECKOUT        this project at another commit too, in a process of its own
+
+Contenders take turns, rounds alternate, medians count; errors are against BertModel in float32, one document at a time. The matrix rate is
+the better of MKL and oneDNN. Peers come with: pip install -e '.[bench]'
 """
 
 import argparse
@@ -24,15 +27,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from peers import another_commit, exact, openvino, padded_loop, sentence_transformers
+
 import extract
-from twostage.encoder.checkpoint import read_config
-from twostage.encoder.encoder import Encoder, load_bert, load_tokenizer, resolve_dtype
+from twostage.encoder.encoder import Encoder, load_tokenizer, resolve_dtype
 
 CASES = {  # model, mean tokens, spread of their logarithm, documents on a CPU, on a GPU
     "minilm-articles": ("minilm", 480, 0.5, 96, 20000),
     "bert-titles": ("bert-base", 21, 0.2, 512, 200000),
     "bert-512": ("bert-base", 2000, 0.0, 24, 30000),
 }
+EXACT = 256  # documents, at most, that errors are taken from
 BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 
 
@@ -73,18 +78,23 @@ def generated(tokenizer, documents: int, mean: float, spread: float) -> list[str
 
 
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
-    """FLOP/s of rows x 768 x 3072, the best of a second."""
-    rows = 65536 if device == "cuda" else 2048
+    """FLOP/s of rows x 768 x 3072, the best of a second for each library that there is: MKL and oneDNN, or CUDA's."""
+    rows, best = 65536 if device == "cuda" else 2048, float("inf")
     x, w = torch.randn(rows, 768, device=device).to(dtype), torch.randn(3072, 768, device=device).to(dtype)
-    best, end = float("inf"), time.perf_counter() + 1
     many = 20 if device == "cuda" else 1  # between two waits for the GPU, which cost 3 % of a product each
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        for _ in range(many):
-            torch.nn.functional.linear(x, w)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, (time.perf_counter() - start) / many)
+    ways = [lambda: torch.nn.functional.linear(x, w)]
+    if device == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
+        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "none"))
+    for multiply in ways:
+        end = time.perf_counter() + 1
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            for _ in range(many):
+                multiply()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, (time.perf_counter() - start) / many)
     return 2 * rows * 768 * 3072 / best
 
 
@@ -96,36 +106,6 @@ def executed(lengths: np.ndarray, config, gpu: bool) -> float:
     keys = 4 * t * d * d + 4 * t * d if gpu else 4 * d * d + 4 * t * d * config.num_attention_heads
     last = keys + 2 * (2 * d * d + 2 * d * i)
     return float(((layers - 1) * full + last).sum())
-
-
-def sentence_transformers(folder: Path, device: str, dtype: torch.dtype, max_length: int, batch: int):
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    except ImportError:  # before 6
-        from sentence_transformers.models import Pooling, Transformer
-    options = {"dtype": dtype, "attn_implementation": "sdpa"}
-    words = Transformer(str(folder), max_seq_length=max_length, model_kwargs=options)
-    pooling = Pooling(read_config(folder)["hidden_size"], pooling_mode="cls")
-    model = SentenceTransformer(modules=[words, pooling], device=device)
-    return lambda texts: model.encode(texts, batch_size=batch, show_progress_bar=False)
-
-
-def padded_loop(folder: Path, device: str, dtype: torch.dtype, max_length: int, batch: int):
-    """What most people write: batches in dataset order, padded, all of the last layer."""
-    tokenizer, model = load_tokenizer(folder), load_bert(folder).to(device, dtype)
-
-    def encode(texts):
-        rows = []
-        for first in range(0, len(texts), batch):
-            part = texts[first : first + batch]
-            inputs = tokenizer(part, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
-            with torch.inference_mode():
-                rows.append(model(**inputs.to(device)).last_hidden_state[:, 0].float().cpu())
-        return torch.cat(rows).numpy()
-
-    return encode
 
 
 def end_to_end(folder: Path, device: str, dtype: str, max_length: int, place: Path):
@@ -171,36 +151,56 @@ def measure(case: str, args, place: Path) -> None:
         return vectors
 
     contenders = {"ours": ours, "ours, extract.py end to end": end_to_end(folder, args.device, wanted, args.max_length, place)}
+    beside = None
+    if args.beside:
+        named = f"ours, in {args.beside.name}"
+        contenders[named], beside = another_commit(args.beside, folder, args.device, wanted, args.max_length, place)
     if not args.alone:
+        if not gpu:
+            with contextlib.suppress(ImportError):
+                contenders["OpenVINO"] = openvino(folder, dtype, args.max_length)
         batch = 256 if gpu else 32
         contenders["sentence-transformers"] = sentence_transformers(folder, args.device, dtype, args.max_length, batch)
         contenders["dataset order, padded"] = padded_loop(folder, args.device, dtype, args.max_length, batch)
     seconds, results = {contender: [] for contender in contenders}, {}
     rates, shares = [], []
-    ours(texts[: 64 if gpu else 4])
+    for name, encode in contenders.items():
+        if name != "ours, extract.py end to end":
+            encode(texts[: 64 if gpu else 4])
+    some = np.unique(np.linspace(0, len(texts) - 1, EXACT).astype(int))
+    true = exact(folder, [texts[row] for row in some], args.max_length)
     for _ in range(args.rounds):
         rates.append(matrix_rate(args.device, dtype))
         for contender, encode in contenders.items():
             start = time.perf_counter()
             result = encode(texts)
             took = time.perf_counter() - start
+            if isinstance(result, tuple):
+                took, result = result
             seconds[contender].append(result if isinstance(result, float) else took)
             if not isinstance(result, float):
                 results[contender] = np.asarray(result, np.float32)
         rates.append(matrix_rate(args.device, dtype))
-        work = executed(counts[0], encoder.model.config, gpu) / max(rates[-2:])
+        work = executed(counts[0], encoder.config, gpu) / max(rates[-2:])
         shares.append([work / seconds[one][-1] for one in ("ours", "ours, extract.py end to end")])
     encoder.close()
+    if beside:
+        beside.stdin.close()
+        beside.wait()
 
     print(f"\n{case}: {len(texts)} documents, {counts[0].mean():.0f} tokens each on average, {args.device}, {wanted}")
-    print(f"{'':<30}{'seconds':>9}{'docs/s':>10}{'tokens/s':>11}{'ours is':>9}{'largest difference':>20}")
+    print(f"{'':<30}{'seconds':>9}{'docs/s':>10}{'tokens/s':>11}{'ours is':>9}{'largest error':>15}{'cosine error':>14}")
     mine = statistics.median(seconds["ours"])
     for contender, taken in seconds.items():
         median = statistics.median(taken)
-        apart = np.abs(results[contender] - results["ours"]).max() if contender in results else 0.0
         line = f"{contender:<30}{median:>9.2f}{len(texts) / median:>10.1f}{counts[0].sum() / median:>11.0f}"
-        print(line + f"{median / mine:>8.2f}x{apart:>20.1e}" * (contender != "ours"))
-    rate = executed(counts[0], encoder.model.config, gpu) / mine
+        line += f"{median / mine:>8.2f}x"
+        if contender in results:
+            got = results[contender][some]
+            cosine = 1 - (got * true).sum(1, dtype=np.float64) / (np.linalg.norm(got, axis=1) * np.linalg.norm(true, axis=1))
+            line += f"{np.abs(got - true).max():>15.1e}{max(cosine.max(), 0):>14.1e}"
+        print(line)
+    rate = executed(counts[0], encoder.config, gpu) / mine
     print(
         f"matrix rate {statistics.median(rates) / 1e9:,.0f} GFLOP/s (rows x 768 x 3072); ours executes {rate / 1e9:,.0f}, "
         f"{statistics.median(alone for alone, _ in shares):.0%} of it, {statistics.median(whole for _, whole in shares):.0%} from "
@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="a checkout of another commit, to compare with")
     parser.add_argument("--alone", action="store_true", help="without the peers")
     args = parser.parse_args()
     cases = args.case or (list(CASES) if args.device == "cuda" else ["minilm-articles", "bert-titles"])
