@@ -40,6 +40,9 @@ def build_parser() -> cli.Parser:
     what.add_argument(
         "--suspects", action="store_true", help="rank all labels by how wrong they look, whatever split they are in"
     )
+    what.add_argument(
+        "--near-duplicates", action="store_true", help="find test documents that are all but in train; accuracy without them"
+    )
     head = parser.add_argument_group("heads")
     head.add_argument("--head", nargs="+", choices=("1C", "3C", "3C-big"), help="shapes (default: 1C)")
     head.add_argument(
@@ -137,6 +140,8 @@ def main(argv=None) -> int:
     # What the vectors know about the data, kept in the best run of this call.
     if args.suspects:
         print("\n" + findings.suspects(cache, best, device=args.device))
+    if args.near_duplicates:
+        print("\n" + findings.near_duplicates(cache, best, device=args.device))
     for run in [*runs, *([top] if args.ceiling else [])]:
         print(f"run: {run.path}")
     return 0

@@ -11,7 +11,7 @@ from tests.conftest import ROOT, expect_refusal, run_script
 from twostage import cli
 
 SCRIPTS = ["extract.py", "train_head.py", "finetune.py"]
-MODULES = ["twostage.predict", "twostage.export", "twostage.report"]
+MODULES = ["twostage.predict", "twostage.export", "twostage.report", "twostage.baseline"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e9", "fast"])

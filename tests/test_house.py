@@ -83,10 +83,10 @@ def test_the_table_has_no_row_that_the_code_does_not_use():
     assert not unused, unused
 
 
-def test_every_room_has_its_place_in_the_table_and_there_are_at_most_24():
+def test_every_room_has_its_place_in_the_table_and_there_are_at_most_25():
     rooms = {room(path) for path in MODULES} - {"report.__main__"}
     assert rooms <= GROUND | set(MAY_IMPORT) | DOORS
-    assert len(rooms) <= 24, sorted(rooms)
+    assert len(rooms) <= 25, sorted(rooms)
 
 
 def test_the_map_in_contributing_is_this_table():

@@ -117,8 +117,8 @@ def utf8_text(text: str) -> str:
 learning_rate = number("a learning rate", 0, 1000, open_low=True)
 
 
-def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
-    """The corpus and encoder options: one group for extract.py and finetune.py."""
+def add_reading_options(parser: Parser, corpus_optional: bool = False) -> None:
+    """CORPUS and how it is read."""
     group = parser.add_argument_group("corpus")
     group.add_argument(
         "corpus",
@@ -152,6 +152,11 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
         default="fail",
         help="documents with bytes that are not text in that encoding: refuse the corpus, leave them out, or put U+FFFD (default: fail)",
     )
+
+
+def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
+    """The corpus and encoder options: one group for extract.py and finetune.py."""
+    add_reading_options(parser, corpus_optional)
     group = parser.add_argument_group("encoder")
     group.add_argument(
         "--model",

@@ -26,7 +26,9 @@ class Suspects:
 
 @dataclass
 class NearDuplicates:
-    median_distance: Number = key("1 - centred cosine between a test document and its nearest in train", required=True)
+    median_distance: Number = key(
+        "1 - centred cosine between a test document, of a vector of its own, and its nearest in train", required=True
+    )
     threshold: Number = key("the largest distance of a near-duplicate: 0.13 of the median", required=True)
     texts_compared: bool = key("whether the texts were at hand to confirm what the vectors say", required=True)
     overlap: Share = key("the least share of common 5-grams that confirms", required=True)
