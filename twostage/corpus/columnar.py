@@ -98,10 +98,11 @@ class ParquetRows:
                 return [column[row - first] for column in columns]
 
     def _batches(self, groups, names: list[str]):
+        errors = (arrow().ArrowException, OSError)
         try:
             for batch in self.file.iter_batches(BATCH, row_groups=list(groups), columns=list(dict.fromkeys(names))):
                 yield batch.select(names)
-        except (arrow().ArrowException, OSError) as error:
+        except errors as error:
             raise BadInput(f"{shown(self.name)}: can't be read ({shown(error)[:120]})") from None
 
 
