@@ -51,7 +51,7 @@ class ParquetRows:
 
         self.name, self.ids, self.guessed, self.header = name, False, True, False
         try:
-            self.file = parquet.ParquetFile(file, memory_map=True, pre_buffer=False, buffer_size=1 << 20)
+            self.file = parquet.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         except (arrow().ArrowException, OSError) as error:
             raise BadInput(f"{shown(name)}: can't be read as Parquet ({shown(error)[:120]})") from None
         schema = self.file.schema_arrow
