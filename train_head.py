@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python train_head.py                                     the four recipes on the only cache in cache/
   python train_head.py cache/news-bert-1a2b3c4d.h5 --recipe 1C3 --seeds 5
   python train_head.py --sweep                             13 learning rates x 3 seeds at once
+  python train_head.py cls.h5 mean.h5 --sweep              which pooling, layer or encoder, and which rate for it
   python train_head.py --sweep --head 1C 3C --lr 1e-4 1e-3 1e-2
   python train_head.py --head 3C --lr 1e-3 --epochs 10
   python train_head.py --ceiling --learning-curve
@@ -24,9 +25,14 @@ EXAMPLES = """examples:
 
 
 def build_parser() -> cli.Parser:
-    parser = cli.Parser(prog="train_head.py", description=__doc__, epilog=EXAMPLES, usage="train_head.py [CACHE] [options]")
+    parser = cli.Parser(prog="train_head.py", description=__doc__, epilog=EXAMPLES, usage="train_head.py [CACHE ...] [options]")
     parser.add_argument(
-        "cache", nargs="?", type=Path, metavar="CACHE", help="an .h5 file of extract.py (default: the only one in cache/)"
+        "cache",
+        nargs="*",
+        type=Path,
+        metavar="CACHE",
+        help="an .h5 file of extract.py (default: the only one in cache/); several of the same documents with --sweep: which "
+        "layer, pooling or encoder",
     )
     what = parser.add_argument_group("what to train")
     what.add_argument("--recipe", nargs="+", metavar="NAME", help="of 1C3, 1C4, 3C4, 3C4-big (default: all four)")
@@ -110,8 +116,8 @@ def main(argv=None) -> int:
     lists = {"head": args.head, "batch_size": args.batch_size, "weight_decay": args.weight_decay}
 
     # A run a recipe, or a combination of the given settings; beside a sweep the lists are the sweep's.
-    cache = ts.open_cache(args.cache, cache_dir=args.cache_dir)
-    runs = []
+    caches = [ts.open_cache(path, cache_dir=args.cache_dir) for path in args.cache or [None]]
+    cache, runs = caches[0], []
     if args.recipe or not args.sweep:
         own = {} if args.sweep else {"lr": args.lr, "epochs": args.epochs, **lists}
         try:
@@ -122,11 +128,12 @@ def main(argv=None) -> int:
             if runs:
                 print(api.table(runs))
 
-    # A grid of rates and seeds in one pass, the best chosen on val.
+    # A grid of rates and seeds in one pass, for each view of the documents, the best chosen on val.
     if args.sweep:
-        found = ts.sweep(cache, lr=args.lr, seeds=args.seeds or 3, epochs=args.epochs, **lists, **given)
+        found = ts.sweep(caches, lr=args.lr, seeds=args.seeds or 3, epochs=args.epochs, **lists, **given)
         print("\n" * bool(runs) + str(found))
         runs.append(found)
+        cache = next(one for one in caches if one.fingerprint == found.record["fingerprint"])
 
     # The best that one layer can do on these vectors, and what more labels would bring.
     if args.ceiling:
@@ -149,6 +156,8 @@ def main(argv=None) -> int:
 
 def check(args) -> None:
     """BadInput for options that contradict each other, before anything is loaded."""
+    if len(args.cache) > 1 and (args.recipe or not args.sweep):
+        raise BadInput("several caches are views that a sweep compares: give --sweep, and no --recipe")
     if args.recipe and args.lr and not args.sweep:
         raise BadInput("--recipe brings its own learning rate: leave out --lr, or scale the recipe's with --lr-scale X")
     if args.head and not (args.lr or args.sweep):

@@ -51,7 +51,7 @@ def minilm_vectors(texts: tuple[str, ...]) -> np.ndarray:
     return vectors
 
 
-def make_cache(path: Path, texts: list[str], label, split=None, vectors=None, sources=None) -> Path:
+def make_cache(path: Path, texts: list[str], label, split=None, vectors=None, sources=None, pooling="mean") -> Path:
     """A finished cache of these sentences; split 80 / 10 / 10 unless given."""
     n = len(texts)
     split = np.random.default_rng(0).choice(3, n, p=(0.8, 0.1, 0.1)) if split is None else split
@@ -59,7 +59,7 @@ def make_cache(path: Path, texts: list[str], label, split=None, vectors=None, so
     digest = np.stack([np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8) for text in texts])
     sources = sources or [f"all.txt:{i}" for i in range(1, n + 1)]
     identity = Identity(
-        ENCODER | {"pooling": "mean"}, "float16", vectors.shape[1], list(CLASSES), digest, np.asarray(label), split, sources
+        ENCODER | {"pooling": pooling}, "float16", vectors.shape[1], list(CLASSES), digest, np.asarray(label), split, sources
     )
     with CacheWriter(path, identity) as writer:
         writer.commit(0, vectors, np.full(n, 9, np.int32), np.zeros(n, bool))

@@ -12,6 +12,7 @@ from twostage.errors import BadInput
 from twostage.heads import ceiling as ceilings
 from twostage.heads import learning_curve as curves
 from twostage.heads import sweep as sweeps
+from twostage.heads import views
 from twostage.heads.data import HeadData, load, say_batches
 from twostage.heads.training import EPOCHS, Common, HeadJob, recipe_job, train_run
 from twostage.progress import say, spoken
@@ -88,7 +89,7 @@ def train(
 
 
 def sweep(
-    cache: FeatureCache | str | Path,
+    cache: FeatureCache | str | Path | list,
     *,
     head: str | list[str] | None = None,
     lr: list[float] | None = None,
@@ -108,6 +109,7 @@ def sweep(
     """Train a grid of heads at once (13 rates from 1e-5 to 1e-1 by 3 seeds) and return the run of the one chosen on val.
 
     standardize: the grid once with and once without standardised vectors.
+    A list of caches are views of the same documents (other layers, poolings or encoders): each gets the whole grid.
     The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial stands in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
@@ -118,11 +120,16 @@ def sweep(
     if tensorboard:
         require_tensorboard()
     with spoken(progress):
-        data = loaded(cache, device)
-        say_batches(data, grid.batch_sizes)
         say_linear(activation, grid.heads)
         common = Common(Path(runs_dir), tuple(range(seeds)), seed, activation, class_weight, tensorboard=tensorboard)
-        found = FinishedRun.of(sweeps.run_sweep(data, grid, common), cache=data.cache.path)
+        if isinstance(cache, list | tuple) and len(cache) > 1:
+            opened = [one if isinstance(one, FeatureCache) else open_cache(one) for one in cache]
+            record, best = views.run_views(opened, lambda one: loaded(one, device), grid, common)
+            found = FinishedRun.of(record, cache=best.path)
+        else:
+            data = loaded(cache[0] if isinstance(cache, list | tuple) else cache, device)
+            say_batches(data, grid.batch_sizes)
+            found = FinishedRun.of(sweeps.run_sweep(data, grid, common), cache=data.cache.path)
         write_report(common.runs_dir)
         return found
 

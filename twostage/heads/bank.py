@@ -37,6 +37,7 @@ class Trial:
     epochs: list[dict] = field(default_factory=list)  # epoch, train_loss, val_accuracy, val_macro_f1, seconds
     best_epoch: int | None = None
     diverged_epoch: int | None = None
+    view: int | None = None  # the number of its cache, in a sweep over several
 
     @property
     def best(self) -> dict | None:

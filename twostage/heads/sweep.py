@@ -46,6 +46,12 @@ class Grid:
     standardize: tuple[bool, ...] = (False,)
     epochs: int = EPOCHS
 
+    @property
+    def axes(self) -> dict:
+        """The lists that multiply, as run.json has them."""
+        axes = {"head": self.heads, "lr": self.lrs, "weight_decay": self.weight_decays, "batch_size": self.batch_sizes}
+        return axes | ({"standardize": self.standardize} if any(self.standardize) else {})
+
     def trials(self, seeds: tuple[int, ...]) -> list[Trial]:
         every = product(self.heads, self.batch_sizes, self.standardize, self.weight_decays, sorted(self.lrs), seeds)
         return [Trial(i, head, lr, seed, wd, size, std) for i, (head, size, std, wd, lr, seed) in enumerate(every)]
@@ -82,7 +88,7 @@ class Setting:
 def settings_of(trials: list[Trial]) -> list[Setting]:
     groups: dict[tuple, list[Trial]] = {}
     for t in trials:
-        groups.setdefault((t.head, t.batch_size, t.weight_decay, t.standardize, t.lr), []).append(t)
+        groups.setdefault((t.view, t.head, t.batch_size, t.weight_decay, t.standardize, t.lr), []).append(t)
     return [Setting(group) for group in groups.values()]
 
 
@@ -92,29 +98,38 @@ def run_sweep(data: HeadData, grid: Grid, common: Common) -> dict:
     BadInput when not even one setting's seeds fit into memory, or every head diverges at once.
     """
     trials = grid.trials(common.seeds)
-    kinds = [[t for t in trials if t.standardize == standardize] for standardize in grid.standardize]
-    shapes = product(grid.heads, grid.batch_sizes, kinds)
-    banks = [bank for head, size, kind in shapes for bank in split_banks(data, kind, head, size)]
-    axes = {"head": grid.heads, "lr": grid.lrs, "weight_decay": grid.weight_decays, "batch_size": grid.batch_sizes}
     settings = run_settings(data, common) | {"recipe": None, "lr_scale": 1.0, "n_epochs": grid.epochs}
-    axes |= {"standardize": grid.standardize} if any(grid.standardize) else {}
-    settings |= {"grid": axes | {"seed": common.seeds}}
+    settings |= {"grid": grid.axes | {"seed": common.seeds}}
+    banks = banks_of(data, trials, grid)
     with create_run(common.runs_dir, "sweep", settings) as run:
         memory.reset_peak(data.device)
-        say(f"sweep: {len(trials)} heads in {len(banks)} bank{'s' * (len(banks) > 1)}, {grid.epochs} epochs")
-        best: tuple[Setting, object] | None = None
-        for heads in banks:
-            if heads[0].head != "1C":
-                say_estimate(data, heads, grid.epochs, common)
-            bank = train_bank(data, heads, grid.epochs, common, run, f"sweep {heads[0].head}", Leaderboard(heads))
-            for setting in settings_of(heads):
-                if setting.best_trial and (best is None or setting.rank > best[0].rank):
-                    best = setting, bank.head(heads.index(setting.best_trial))
-            del bank
+        best = train_grid(data, banks, grid, common, run)
         if best is None:
             raise BadInput(f"every head of the sweep diverged in its first epoch: {other_rates(grid.lrs)}")
         finish_run(data, run, common, best[0].best_trial, best[1], trials)
     return run.record | {"path": str(run.path)}
+
+
+def train_grid(data: HeadData, banks: list[list[Trial]], grid: Grid, common: Common, run) -> tuple[Setting, object] | None:
+    """Train all trials, bank by bank. The best setting and the head of its best trial; None where every head diverged."""
+    say(f"sweep: {sum(map(len, banks))} heads in {len(banks)} bank{'s' * (len(banks) > 1)}, {grid.epochs} epochs")
+    best: tuple[Setting, object] | None = None
+    for heads in banks:
+        if heads[0].head != "1C":
+            say_estimate(data, heads, grid.epochs, common)
+        bank = train_bank(data, heads, grid.epochs, common, run, f"sweep {heads[0].head}", Leaderboard(heads))
+        for setting in settings_of(heads):
+            if setting.best_trial and (best is None or setting.rank > best[0].rank):
+                best = setting, bank.head(heads.index(setting.best_trial))
+        del bank
+    return best
+
+
+def banks_of(data: HeadData, trials: list[Trial], grid: Grid) -> list[list[Trial]]:
+    """The trials of a grid, in banks of one shape and batch size that fit into memory."""
+    kinds = [[t for t in trials if t.standardize == standardize] for standardize in grid.standardize]
+    shapes = product(grid.heads, grid.batch_sizes, kinds)
+    return [bank for head, size, kind in shapes for bank in split_banks(data, kind, head, size)]
 
 
 def split_banks(data: HeadData, trials: list[Trial], head: str, batch_size: int) -> list[list[Trial]]:

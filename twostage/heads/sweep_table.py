@@ -4,6 +4,7 @@ from pathlib import Path
 
 from twostage.heads.sweep import PER_DECADE, settings_of
 from twostage.heads.training import LOWEST_RATE, trial_of
+from twostage.heads.views import views_table
 from twostage.recipes import BATCH_SIZE, RECIPES
 from twostage.runs.hints import open_edge, plateau
 
@@ -27,6 +28,8 @@ def published(lr: float, head: str) -> str:
 
 def sweep_table(record: dict, cache: Path | str) -> str:
     """For each head shape (and batch size and weight decay): mean and spread over seeds by rate; then the chosen trial."""
+    if record.get("views"):
+        return views_table(record)
     lines, settings = [], settings_of([trial_of(entry) for entry in [*record["trials"], *record["diverged"]]])
     n_seeds = len(settings[0].trials)
     lines.append(

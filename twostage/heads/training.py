@@ -180,7 +180,8 @@ def trial_results(trial: Trial) -> dict:
 
 def trial_record(trial: Trial) -> dict:
     """One entry of run.json's trials: keyed by index, with the exact rate."""
-    return {"index": trial.index, **trial_settings(trial), **trial_results(trial)}
+    view = {} if trial.view is None else {"view": trial.view}
+    return {"index": trial.index, **view, **trial_settings(trial), **trial_results(trial)}
 
 
 def trial_of(entry: dict) -> Trial:
