@@ -259,6 +259,18 @@ def test_what_is_not_plain_without_a_header_is_refused_and_read_by_number(patter
     assert len(corpus) == 60 and len(corpus.label_names) == 2 and corpus.texts([7]) == ["a film of wit 7"]
 
 
+def test_a_header_of_unknown_names_is_no_document(tmp_path):
+    file = write_lines(tmp_path / "kind.tsv", ["body\tkind", *lines("a film of wit {i}\t{name}")])
+    assert "kind.tsv:1: a header? No other line has the label 'kind'; name the columns (--text-column body" in refusal(file)
+    named, numbered = read_corpus(file, text="body", label="kind"), read_corpus(file, text="1", label="2")
+    assert (len(named), len(numbered)) == (60, 61) and numbered.label_names == ["kind", "money", "sport"]
+
+
+def test_a_header_in_another_encoding_is_refused_with_it(tmp_path):
+    FRAME.rename(columns={"content": "标题", "category": "类别"}).to_csv(tmp_path / "a.csv", index=False, encoding="gbk")
+    assert "its header is not utf-8 (byte 0); the file decodes as gb18030: --encoding gb18030" in refusal(tmp_path / "a.csv")
+
+
 def test_a_csv_without_a_header_is_refused_and_read_by_number(tmp_path):
     file = write_lines(tmp_path / "ag.csv", lines('"{n}","Stocks, up {i}","Reuters - {i}"'))
     assert "no column is plainly the text" in refusal(file)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twostage.corpus.columns import Asked, is_header
 from twostage.corpus.decoding import Decoder
+from twostage.corpus.encodings import encoding_of
 from twostage.corpus.lines import QUOTED, decoded_lines
 from twostage.errors import BadInput, shown
 
@@ -27,7 +28,14 @@ class Delimited:
         self.file, self.name, self.decoder = file, name, decoder
         self.delimiter, self.quoted, self.header = delimiter, quoted, header
         self.form, self.features, self.ids, self.guessed = NAMES[delimiter], {}, False, True
-        first = next((cells for _, _, _, cells, _ in self._records() if cells), [])
+        first, bad = next(((cells, bad) for _, _, _, cells, bad in self._records() if cells), ([], None))
+        if header and bad is not None:
+            with open(file, "rb") as stream:
+                found = encoding_of(stream)
+            raise BadInput(
+                f"{shown(name)}: its header is not {decoder.encoding} (byte {bad:,}); "
+                f"{f'the file decodes as {found}: --encoding {found}' if found else 'name the encoding: --encoding NAME'}"
+            )
         self.columns = first if header else [str(i + 1) for i in range(len(first))]
 
     def read(self, names: list[str]):

@@ -1,6 +1,7 @@
 """A corpus as tables: the documents of every row, and texts again from a row's place."""
 
 import os
+import re
 from array import array
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,6 +22,8 @@ from twostage.corpus.memory_table import Held
 from twostage.errors import BadInput, shown
 from twostage.progress import Progress
 
+FEW = 10  # documents below which a class of one document is no sign of a header
+HEADING = re.compile(r"[^\W\d][\w.-]{0,29}")  # what may be the name of a column
 SAMPLE = 100  # rows that show what a column holds
 WAY_OUT = "if that is not what the columns hold, name them: --text-column NAME --label-column NAME"
 
@@ -94,7 +97,7 @@ def read_tables(parts: list[TablePart], notes: list[str], size: int) -> Document
     """Read every row of every part. Raises BadInput naming file and row of what is malformed. size: bytes or rows, of all."""
     records, sources, labels, seen, splits = bytearray(), [], array("i"), {}, array("B")
     file, offsets, lengths = array("H"), array("q"), array("q")
-    empty, undecodable, unlabelled = 0, Undecodable(), []
+    empty, undecodable, unlabelled, firsts = 0, Undecodable(), [], []
     with Progress(size, "bytes" if parts[0].in_file else "rows", "reading") as progress:
         for number, part in enumerate(parts):
             columns = part.columns
@@ -119,6 +122,8 @@ def read_tables(parts: list[TablePart], notes: list[str], size: int) -> Document
                 if label is None:
                     unlabelled.append(source)
                     continue
+                if row == 1 and isinstance(part.table, TabLines) and part.table.guessed:
+                    firsts.append((source, label, text))
                 records += record(text)
                 sources.append(source)
                 labels.append(seen.setdefault(label, len(seen)))
@@ -130,6 +135,12 @@ def read_tables(parts: list[TablePart], notes: list[str], size: int) -> Document
         first, n = shown(unlabelled[0]), len(unlabelled)
         more = f", nor in {n - 1:,} more row{'s' * (n > 2)}" if n > 1 else ""
         raise BadInput(f"{first}: no label{more}; fill it in, or take the row out")
+    for source, label, text in firsts:
+        if len(labels) >= FEW and labels.count(seen[label]) == 1 and HEADING.fullmatch(label) and HEADING.fullmatch(text):
+            raise BadInput(
+                f"{shown(source)}: a header? No other line has the label '{shown(label)}'; name the columns (--text-column "
+                f"{shown(text)} --label-column {shown(label)}), or number them (1, 2) if it is a document"
+            )
     names = next((part.columns.names for part in parts if part.columns and part.columns.names_from == "class.txt"), None)
     if names:
         place, label_names = np.array([names.index(name) for name in seen], np.int32), names
