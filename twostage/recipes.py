@@ -12,6 +12,7 @@ DIGIT_RULE = (
     "the digit is the number of zeros after the decimal point of the learning rate: 3 is 0.0001 = 1e-4, 4 is 0.00001 = 1e-5"
 )
 BATCH_SIZE = 64
+PUBLISHED_HIDDEN_SIZE = 768  # of the published experiment's BERT, bert-base-chinese
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 THUCNEWS_CLASSES = tuple(
     ["体育", "娱乐", "家居", "彩票", "房产", "教育", "时尚", "时政", "星座", "游戏", "社会", "科技", "股票", "财经"]

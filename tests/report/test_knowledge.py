@@ -100,6 +100,15 @@ def test_calibration_is_a_chart_before_and_after_and_a_table_of_what_may_be_left
     assert chart.count(" dot hollow") == 2 and chart.count(" dot") == 4 and " band" in chart
 
 
+def test_bins_of_few_documents_are_one_with_their_neighbours_in_the_reliability_chart(tmp_path):
+    told = calibration()
+    for i, (n, right) in {9: (1, 0.0), 10: (2, 0.0), 11: (9, 1.0), 13: (40, 0.95), 14: (3, 1.0)}.items():
+        told["bins"]["after"][i] |= {"n": n, "confidence": (i + 0.5) / 15, "accuracy": right}
+    make_run(tmp_path, "sweep", raw={"calibration": told})
+    chart = re.search(r'aria-label="Accuracy over confidence".*?</svg>', report(tmp_path)[0], re.DOTALL)[0]
+    assert chart.count("accent dot") == 2  # 12 documents, then 43
+
+
 def test_accuracy_by_layer_and_pooling_is_a_map_with_the_chosen_view_outlined(tmp_path):
     trials = [
         {"index": i, "view": 3, "head": "1C", "head_lr": lr, "seed": 0, "epochs": [{"epoch": 1, "val_accuracy": 0.7}], "best_epoch": 1}

@@ -10,6 +10,7 @@ from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
 SHOWN = 12  # documents of a kind
+FEW = 10  # documents that a bin of the reliability chart holds at least
 
 
 @dataclass
@@ -163,7 +164,7 @@ def _near(run: RunView, told: dict, names: list[str]) -> NearShown:
 
 def _calibration(run: RunView, told: dict, names: list[str]) -> CalibrationShown:
     def bins(which: str) -> list[tuple[float, float, float, float, int]]:
-        held = [one for one in told["bins"][which] if one["n"]]
+        held = _merged([one for one in told["bins"][which] if one["n"]])
         intervals = [wilson(float(one["accuracy"]) * int(one["n"]), int(one["n"])) for one in held]
         return [
             (float(one["confidence"]), float(one["accuracy"]), *two, int(one["n"]))
@@ -176,6 +177,19 @@ def _calibration(run: RunView, told: dict, names: list[str]) -> CalibrationShown
         [(said, float(told[key][0]), float(told[key][1])) for said, key in names_of.items()], bins("before"), bins("after"),
         sorted((float(one["share"]), float(one["probability"]), float(one["accuracy"])) for one in told["coverage"]),
     )  # fmt: skip
+
+
+def _merged(bins: list[dict]) -> list[dict]:
+    """Neighbouring bins as one until each holds FEW documents: one or two say nothing of an accuracy."""
+    merged: list[dict] = []
+    for one in bins:
+        if merged and (merged[-1]["n"] < FEW or one is bins[-1] and one["n"] < FEW):
+            last, n = merged[-1], merged[-1]["n"] + one["n"]
+            mean = {key: (last[key] * last["n"] + one[key] * one["n"]) / n for key in ("confidence", "accuracy")}
+            merged[-1] = {"n": n, **mean}
+        else:
+            merged.append(one)
+    return merged
 
 
 def _views(run: RunView, told: list, names: list[str]) -> ViewMap | None:

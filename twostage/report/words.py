@@ -30,6 +30,11 @@ def acc(value: float) -> str:
     return f"{value:.3f}"
 
 
+def small(value: float) -> str:
+    """A probability that may be too small for three digits."""
+    return "< 0.001" if value < 0.001 else acc(value)
+
+
 def interval(run: RunView) -> str:
     low, high = run.interval
     return f"{low:.3f} to {high:.3f}"

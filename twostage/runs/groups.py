@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.recipes import PUBLISHED_HIDDEN_SIZE, RECIPES, THUCNEWS_CLASSES
 from twostage.runs.views import RunView
-
-PUBLISHED_HIDDEN_SIZE = 768  # of bert-base-chinese
 
 
 @dataclass

@@ -139,7 +139,7 @@ class RunRecord:
     cache: dict | str | None = key("`path` and, as far as known, `corpus` and `model`: where each lay (head runs)")
     fingerprint: str | None = key("of the cache (head runs)")
     store_dtype: str | None = key("of its vectors (head runs)")
-    hidden_size: Count | None = key("D of its vectors (head runs)")
+    hidden_size: Count | None = key("D of its vectors")
     trial: Count | None = key("`index` of the trial chosen on val; the keys above are that one's (several seeds, sweeps)")
     trials: list[TrialRecord] | None = key("all of them, as below (several seeds, sweeps)")
     diverged: list[TrialRecord] | None = key("trials without a single good epoch (several seeds, sweeps)")
