@@ -1,6 +1,8 @@
 """What makes a saved model fit to be shared and served: its card, and the graph for runtimes without torch."""
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +174,31 @@ def test_names_of_classes_cannot_break_out_of_the_card(tiny_bert, tmp_path):
         "somebody" not in page
         and ModelCard.load(tmp_path / "model" / "README.md").data.eval_results[0].dataset_name == "ne---ws"
     )
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"truncation": "tail"}, "the last 24 tokens are kept.*`truncation=True` does it"),
+        ({"truncation": "head-tail"}, "the first 128 and the last tokens, 24 in all, are kept.*twostage.predict"),
+        (
+            {"encoder": {"prefix": "query: "}},
+            "the first 24 tokens are kept.*`query: ` stood before every text: `twostage.predict`",
+        ),
+    ],
+)
+def test_the_card_says_what_of_a_text_is_read_and_who_does_it_alike(about, said, tiny_bert, tmp_path):
+    save(tiny_bert, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
+    config["twostage"] |= about
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    one = {"label": "a", "support": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0}
+    record = {
+        "name": "1C3", "n_train": 1, "n_val": 1, "n_test": 1, "test_accuracy": 1.0, "test_accuracy_ci95": [0.2, 1.0],
+        "test_macro_f1": 1.0, "per_class": [one],
+    }  # fmt: skip
+    write_card(tmp_path / "model", record)
+    assert re.search(said, (tmp_path / "model" / "README.md").read_text("utf-8"))
 
 
 def test_the_base_model_is_called_as_the_hub_calls_it(tmp_path):

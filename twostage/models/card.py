@@ -19,7 +19,9 @@ model, tokenizer = AutoModelForSequenceClassification.from_pretrained("."), Auto
 logits = model(**tokenizer(["{text}"], truncation=True, padding=True, return_tensors="pt")).logits
 print(model.config.id2label[int(logits.argmax())])
 """
-KEPT = {"head": "the first {n} tokens", "tail": "the last {n} tokens"}
+KEPT = {
+    "head": "the first {n} tokens", "tail": "the last {n} tokens", "head-tail": "the first 128 and the last tokens, {n} in all,",
+}  # fmt: skip
 
 
 def write_card(folder: Path, record: dict, base_model: str | None = None, licence: str | None = None) -> None:
@@ -69,7 +71,11 @@ def _page(record: dict, config: dict, base_model: str | None, dataset: str) -> s
     )
     kept = KEPT.get(settings.get("truncation"), "{n} tokens").format(n=settings["max_length"])
     low, high = record["test_accuracy_ci95"]
-    prefix = f" `{settings['prefix']}` stands before every text." if settings.get("prefix") else ""
+    prefix = settings.get("encoder", {}).get("prefix", "")
+    alone = "`truncation=True` does it"  # what transformers can do of what training did
+    if settings.get("truncation") == "head-tail" or prefix:
+        before = f", `{_plain(prefix)}` stood before every text" if prefix else ""
+        alone = f"transformers alone cuts or begins a text otherwise{before}: `twostage.predict` does as in training"
     encoder = _plain(base_model) if base_model else "of BERT's family"
     rows = [
         f"| {_plain(one['label'])} | {one['support']:,} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} |"
@@ -87,8 +93,8 @@ def _page(record: dict, config: dict, base_model: str | None, dataset: str) -> s
         (USE if native else USE_OURS).format(text="a text").rstrip(),
         "```",
         "",
-        f"Longer texts are cut: {kept} are kept, special tokens included, as in training and in the test below; `truncation=True` does "
-        f"it.{prefix}",
+        f"Longer texts are cut: {kept} are kept, special tokens included, as in training and in the test below; "
+        f"{alone}.",
         "",
         "## Test",
         "",
