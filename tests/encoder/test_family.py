@@ -151,6 +151,7 @@ REFUSED = {
     "distilbert": (lambda f: edited(f, model_type="distilbert"), "'distilbert', which computes otherwise; bert, roberta"),
     "another class and no type": (lambda f: edited(f, ("model_type",), architectures=["AlbertModel"]), "'AlbertModel'"),
     "deep settings": (lambda f: (f / "config.json").write_text('{"a":' * 100000 + "1" + "}" * 100000), "nested too deep"),
+    "a config of another kind": (lambda f: (f / "config.json").write_text('{"pooling_mode": "mean"}'), "says no model_type"),
     "a type that is a list": (lambda f: edited(f, model_type=["bert"]), "model_type is"),
     "many layers": (lambda f: edited(f, num_hidden_layers=10**9), "num_hidden_layers is 1000000000, not 1 to 1,000"),
     "more layers than weights": (lambda f: edited(f, num_hidden_layers=900), "lacks encoder.layer.2.* and 14,367 more"),

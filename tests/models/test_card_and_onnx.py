@@ -68,8 +68,7 @@ def test_the_graph_of_a_real_model_gives_its_logits(tmp_path):
     from twostage.encoder.encoder import load_bert, load_tokenizer
 
     (place,) = found.submodule_search_locations
-    config = next(Path(place).rglob("config.json"))
-    checkpoint = find_model(config.parent)
+    checkpoint = find_model(Path(place) / "model")
     bert = load_bert(checkpoint)
     head = build_head("3C", bert.config.hidden_size, 3, "relu", seed=1)
     about = {"head": "3C", "activation": "relu", "pooling": "mean", "max_length": 128, "truncation": "head"}

@@ -52,8 +52,10 @@ def read_config(folder: Path) -> dict:
 def checked_config(config: dict, path: Path) -> dict:
     """config as read from `path`, checked and filled up; BadInput as for read_config."""
     kind = config["model_type"] = config.get("model_type") or _type_without_name(config)
+    *most, last = FAMILY
+    if kind is None:
+        raise BadInput(f"{path}: says no model_type, so it is no encoder's; {', '.join(most)} and {last} can be read")
     if not isinstance(kind, str) or kind not in FAMILY:
-        *most, last = FAMILY
         raise BadInput(
             f"{path}: model_type is {_short(kind)}, which computes otherwise; {', '.join(most)} and {last} can be read"
         )
