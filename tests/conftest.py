@@ -114,6 +114,12 @@ def tiny_tree(tmp_path_factory) -> Path:
     return make_tree(tmp_path_factory.mktemp("corpus") / "news")
 
 
+def calibrated(saved):
+    """What predict says of the test documents of a predictions.npz: its probabilities, their logits divided by the temperature."""
+    sharper = saved["probabilities"].astype(float) ** (1 / float(saved["temperature"]))
+    return sharper / sharper.sum(1, keepdims=True)
+
+
 def read_json(path: Path) -> dict:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
