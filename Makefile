@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check torture gpu
+.PHONY: demo test check torture gpu results
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml constraints.txt
@@ -28,8 +28,13 @@ check: .venv/ready
 torture: .venv/ready
 	$(BIN)/python -m tests.faults
 
-# PyPI's torch for Linux is the CUDA build; where the environment has another, INDEX names one, as https://download.pytorch.org/whl/cu128
+# PyPI's torch for Linux is the CUDA build; where the environment has another, INDEX names the index to take it from
 gpu: .venv/ready
 	$(BIN)/python -c "import sys, torch; sys.exit(torch.version.cuda is None)" || $(BIN)/python -m pip install --quiet --force-reinstall torch $(if $(INDEX),--index-url $(INDEX))
 	$(BIN)/python -m pip install --quiet '.[bench]'
 	for part in $(or $(PART),1 2 3 4 5 6); do $(BIN)/python benchmarks/gpu.py --part $$part || exit 1; done
+
+results: .venv/ready
+	@test -n "$(TITLES)" || { echo "make results TITLES=DIR: name the folder of the titles (see benchmarks/results.py)"; exit 2; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[baseline]'
+	$(BIN)/python benchmarks/results.py "$(TITLES)"

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "cache" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.zh-CN.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "cache" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 COMMAND = re.compile(
-    r"^ *(?:\$ )?python (?:(extract|train_head|finetune)\.py|-m twostage\.(predict|export|report))\b(.*)$", re.M
+    r"^ *(?:\$ )?python (?:(extract|train_head|finetune)\.py|-m twostage\.(predict|export|report|baseline))\b(.*)$", re.M
 )
 
 
