@@ -138,7 +138,7 @@ def add_reading_options(parser: Parser, corpus_optional: bool = False) -> None:
         "--per-class",
         type=whole_number(1, "--per-class"),
         metavar="N",
-        help="at most N documents a class and split (default: all)",
+        help="at most N documents per class and split (default: all)",
     )
     group.add_argument(
         "--encoding",

@@ -1,4 +1,4 @@
-"""The run folders of fine-tuning: what is to be trained, which run is gone on with, and what a finished one leaves."""
+"""The run folders of fine-tuning: what is to be trained, which run is continued, and what a finished one leaves."""
 
 import contextlib
 from dataclasses import dataclass

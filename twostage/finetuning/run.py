@@ -1,4 +1,4 @@
-"""One fine-tuning run from start to finish: built, fitted into memory, trained or gone on with, scored once, written."""
+"""One fine-tuning run from start to finish: built, fitted into memory, trained or continued, scored once, written."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
