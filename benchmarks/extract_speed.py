@@ -7,7 +7,8 @@ python benchmarks/extract_speed.py --case bert-titles --corpus PATH --model FOLD
 
 python benchmarks/extract_speed.py --beside CHECKOUT        this project at another commit too, in a process of its own
 
-Contenders take turns, rounds alternate, medians count; errors are against BertModel in float32, one document at a time. The matrix rate is
+Contenders take turns, rounds alternate, medians count; processor seconds (all threads) are what a machine busy with other work moves least.
+Errors are against BertModel in float32, one document at a time. The matrix rate is
 the better of MKL and oneDNN. Peers come with: pip install -e '.[bench]'
 """
 
@@ -77,9 +78,9 @@ def generated(tokenizer, documents: int, mean: float, spread: float) -> list[str
     return [between.join(rng.choice(words, length)) for length in lengths]
 
 
-def matrix_rate(device: str, dtype: torch.dtype) -> float:
-    """FLOP/s of rows x 768 x 3072, the best of a second for each library that there is: MKL and oneDNN, or CUDA's."""
-    rows, best = 65536 if device == "cuda" else 2048, float("inf")
+def matrix_rate(device: str, dtype: torch.dtype) -> tuple[float, float]:
+    """FLOP/s and FLOP a processor second of rows x 768 x 3072, the best of a second each for MKL and oneDNN, or CUDA's."""
+    rows, best, busy = 65536 if device == "cuda" else 2048, float("inf"), float("inf")
     x, w = torch.randn(rows, 768, device=device).to(dtype), torch.randn(3072, 768, device=device).to(dtype)
     many = 20 if device == "cuda" else 1  # between two waits for the GPU, which cost 3 % of a product each
     ways = [lambda: torch.nn.functional.linear(x, w)]
@@ -89,13 +90,13 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
     for multiply in ways:
         end = time.perf_counter() + 1
         while time.perf_counter() < end:
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), time.process_time()
             for _ in range(many):
                 multiply()
             if device == "cuda":
                 torch.cuda.synchronize()
-            best = min(best, (time.perf_counter() - start) / many)
-    return 2 * rows * 768 * 3072 / best
+            best, busy = min(best, (time.perf_counter() - start) / many), min(busy, (time.process_time() - spent) / many)
+    return 2 * rows * 768 * 3072 / best, 2 * rows * 768 * 3072 / busy
 
 
 def executed(lengths: np.ndarray, config, gpu: bool) -> float:
@@ -162,7 +163,7 @@ def measure(case: str, args, place: Path) -> None:
         batch = 256 if gpu else 32
         contenders["sentence-transformers"] = sentence_transformers(folder, args.device, dtype, args.max_length, batch)
         contenders["dataset order, padded"] = padded_loop(folder, args.device, dtype, args.max_length, batch)
-    seconds, results = {contender: [] for contender in contenders}, {}
+    seconds, processor, results = {name: [] for name in contenders}, {name: [] for name in contenders}, {}
     rates, shares = [], []
     for name, encode in contenders.items():
         if name != "ours, extract.py end to end":
@@ -172,39 +173,45 @@ def measure(case: str, args, place: Path) -> None:
     for _ in range(args.rounds):
         rates.append(matrix_rate(args.device, dtype))
         for contender, encode in contenders.items():
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), time.process_time()
             result = encode(texts)
-            took = time.perf_counter() - start
+            took, spent = time.perf_counter() - start, time.process_time() - spent
             if isinstance(result, tuple):
-                took, result = result
+                took, spent, result = result
+            processor[contender].append(spent)
             seconds[contender].append(result if isinstance(result, float) else took)
             if not isinstance(result, float):
                 results[contender] = np.asarray(result, np.float32)
         rates.append(matrix_rate(args.device, dtype))
-        work = executed(counts[0], encoder.config, gpu) / max(rates[-2:])
-        shares.append([work / seconds[one][-1] for one in ("ours", "ours, extract.py end to end")])
+        work, (rate, busy) = executed(counts[0], encoder.config, gpu), map(max, zip(*rates[-2:], strict=True))
+        shares.append([work / rate / seconds[one][-1] for one in ("ours", "ours, extract.py end to end")])
+        shares[-1].append(work / busy / processor["ours"][-1])
     encoder.close()
     if beside:
         beside.stdin.close()
         beside.wait()
 
     print(f"\n{case}: {len(texts)} documents, {counts[0].mean():.0f} tokens each on average, {args.device}, {wanted}")
-    print(f"{'':<30}{'seconds':>9}{'docs/s':>10}{'tokens/s':>11}{'ours is':>9}{'largest error':>15}{'cosine error':>14}")
+    print(
+        f"{'':<30}{'seconds':>9}{'docs/s':>10}{'tokens/s':>11}{'ours is':>9}{'CPU s':>9}{'ours is':>9}{'largest error':>15}{'cosine':>9}"
+    )
     mine = statistics.median(seconds["ours"])
     for contender, taken in seconds.items():
         median = statistics.median(taken)
         line = f"{contender:<30}{median:>9.2f}{len(texts) / median:>10.1f}{counts[0].sum() / median:>11.0f}"
-        line += f"{median / mine:>8.2f}x"
+        own = statistics.median(processor[contender])
+        line += f"{median / mine:>8.2f}x{own:>9.2f}{own / statistics.median(processor['ours']):>8.2f}x"
         if contender in results:
             got = results[contender][some]
             cosine = 1 - (got * true).sum(1, dtype=np.float64) / (np.linalg.norm(got, axis=1) * np.linalg.norm(true, axis=1))
-            line += f"{np.abs(got - true).max():>15.1e}{max(cosine.max(), 0):>14.1e}"
+            line += f"{np.abs(got - true).max():>15.1e}{max(cosine.max(), 0):>9.1e}"
         print(line)
     rate = executed(counts[0], encoder.config, gpu) / mine
+    alone, whole, busy = (statistics.median(share) for share in zip(*shares, strict=True))
     print(
-        f"matrix rate {statistics.median(rates) / 1e9:,.0f} GFLOP/s (rows x 768 x 3072); ours executes {rate / 1e9:,.0f}, "
-        f"{statistics.median(alone for alone, _ in shares):.0%} of it, {statistics.median(whole for _, whole in shares):.0%} from "
-        "corpus to cache (each round against the matrix rate around it)"
+        f"matrix rate {statistics.median(rate for rate, _ in rates) / 1e9:,.0f} GFLOP/s (rows x 768 x 3072); ours executes "
+        f"{rate / 1e9:,.0f}, {alone:.0%} of it, {whole:.0%} from corpus to cache, {busy:.0%} by processor seconds (each round against "
+        "the matrix rate around it)"
     )
 
 

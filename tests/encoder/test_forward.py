@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan, attention_in_whole_lanes
+from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
 from twostage.encoder.forward import FoldedBert
 from twostage.encoder.lanes import Lanes
-from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, can_pack
+from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, block_rows, can_pack
 from twostage.errors import BadInput
 from twostage.memory import is_out_of_memory
 
@@ -103,19 +103,21 @@ def test_a_product_in_half_precision_always_has_one_number_of_rows(wide_bert, mo
     bert = FoldedBert(wide_bert, "pooler", dtype=torch.bfloat16)
     for lengths in ([3], [20] * 50, [300, 4]):
         bert(torch.from_numpy(np.concatenate(some_ids(lengths))), GroupedSpan(equal_length_groups(lengths)))
-    assert rows == {BLOCK, FEW}
+    assert rows == {block_rows(512), FEW}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shift", [0, 40, -40, -300])
-def test_keys_that_fill_up_a_vector_register_take_no_share_of_attention(dtype, shift):
+@pytest.mark.parametrize("tokens", [20, 50, 64, 79])
+def test_keys_go_on_into_the_rows_that_follow_and_take_no_share_of_attention(dtype, tokens):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(3, 2, 50, 32) for _ in range(3))
-    q[1, :, :, 0], k[1, :, :, 0] = 32**0.5, shift  # all scores of the second document are moved by this much
-    q, k, v = (part.to(dtype) for part in (q, k, v))
-    wanted = torch.softmax(q.double() @ k.double().transpose(2, 3) * 32**-0.5, -1) @ v.double()
-    got = attention_in_whole_lanes(q, k, v, None).double()
-    torch.testing.assert_close(got, wanted, atol=1e-4 if dtype == torch.float32 else 3e-2, rtol=0)
+    qkv = torch.randn(3 * tokens + 5, 3 * 64).to(dtype)
+    qkv[3 * tokens :] = 1e4  # whatever stands there, if there is anything
+    q, k, v = (part[: 3 * tokens].view(3, tokens, 2, 32).transpose(1, 2).double() for part in qkv.chunk(3, -1))
+    wanted = (torch.softmax(q @ k.transpose(2, 3) * 32**-0.5, -1) @ v).transpose(1, 2).reshape(3 * tokens, 64)
+    for rows in (qkv, qkv[: 3 * tokens]):
+        q, k, v = rows.chunk(3, -1)
+        got = EqualSpan(3, tokens).attend(q[: 3 * tokens], k, v, 2)
+        torch.testing.assert_close(got.double(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
 
 
 def test_a_packed_product_is_the_product_with_its_bias_and_the_exact_gelu():

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 
 LANES = 16  # numbers in a vector register of AVX-512: what is over after the last whole one, torch computes number by number
-LONG = 48  # tokens of a document from which filling up pays
 
 
 class EqualSpan:
@@ -18,16 +17,36 @@ class EqualSpan:
         self.b, self.t = documents, tokens
         self.positions = torch.arange(tokens, device=device).repeat(documents)
         self.first = torch.arange(0, documents * tokens, tokens, device=device)
+        self.over = -tokens % LANES if torch.device(device).type == "cpu" else 0
+        self.mask = torch.zeros(tokens + self.over)
+        self.mask[tokens:] = -torch.inf
 
-    def attend(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
-        q, k, v = (part.view(self.b, -1, heads, part.shape[-1] // heads).transpose(1, 2) for part in (q, k, v))
-        if q.device.type == "cpu" and self.t >= LONG and self.t % LANES:
-            attended = attention_in_whole_lanes(q, k, v, scale)
-        else:
-            attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
+    def attend(self, q, k, v, heads: int) -> torch.Tensor:
+        """q, k, v (B T, D), k and v with any finite rows after them -> (B T, D).
+
+        Keys go on to a multiple of LANES, into the rows that follow: the mask takes them out again.
+        """
+        k, v = (self._keys(part, heads) for part in (k, v))
+        mask = self.mask.to(q.dtype).view(1, 1, 1, -1) if self.over else None
+        attended = F.scaled_dot_product_attention(self._by_head(q, heads), k, v, attn_mask=mask)  # (B, H, T, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
-    attend_first = attend
+    def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
+        """The same for one query a document or several, one after another, and no row too many."""
+        q, k, v = (self._by_head(part, heads) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
+        return attended.transpose(1, 2).flatten(2).flatten(0, 1)
+
+    def _by_head(self, x: torch.Tensor, heads: int) -> torch.Tensor:
+        return x.view(self.b, -1, heads, x.shape[-1] // heads).transpose(1, 2)
+
+    def _keys(self, x: torch.Tensor, heads: int) -> torch.Tensor:
+        """(B, H, T + over, d), each document's last rows being the next one's first."""
+        rows = self.b * self.t + self.over
+        if len(x) < rows:
+            x = F.pad(x, (0, 0, 0, rows - len(x)))
+        row, d = x.stride(0), x.shape[1] // heads
+        return x.as_strided((self.b, heads, self.t + self.over, d), (self.t * row, d, row, 1))
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(self.b, self.t, -1).float().mean(1)
@@ -42,17 +61,17 @@ class GroupedSpan:
         self.rows = [documents * tokens for documents, tokens in groups]
         self.documents = [documents for documents, _ in groups]
         self.positions = torch.cat([part.positions for part in self.parts])
-        starts = torch.tensor([0, *self.rows[:-1]]).cumsum(0).tolist()
-        self.first = torch.cat([part.first + start for part, start in zip(self.parts, starts, strict=True)])
+        self.starts = torch.tensor([0, *self.rows[:-1]]).cumsum(0).tolist()
+        self.first = torch.cat([part.first + start for part, start in zip(self.parts, self.starts, strict=True)])
 
     def attend(self, q, k, v, heads: int) -> torch.Tensor:
-        pieces = (x.split(self.rows) for x in (q, k, v))
-        return torch.cat([part.attend(*qkv, heads) for part, *qkv in zip(self.parts, *pieces, strict=True)])
+        places = zip(self.parts, self.starts, q.split(self.rows), strict=True)
+        return torch.cat([part.attend(own, k[at:], v[at:], heads) for part, at, own in places])
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         each = len(q) // sum(self.documents)  # queries a document
         pieces = q.split([documents * each for documents in self.documents]), k.split(self.rows), v.split(self.rows)
-        return torch.cat([part.attend(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])
+        return torch.cat([part.attend_first(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([part.mean(rows) for part, rows in zip(self.parts, x.split(self.rows), strict=True)])
@@ -119,24 +138,6 @@ class PaddedSpan:
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
     mean = PackedSpan.mean
-
-
-def attention_in_whole_lanes(q, k, v, scale: float | None) -> torch.Tensor:
-    """Attention (B, H, queries, d) over keys (B, H, T, d) filled up with zeros to a multiple of LANES.
-
-    Such a key has the score 0 and no value: it only makes the sum of a softmax larger, by exp(0). The kernel gives the logarithm of
-    that sum, so its share is known and taken out again. Where all real scores are far below 0 that loses digits: masked there.
-    """
-    over = -k.shape[2] % LANES
-    k, v = (F.pad(part, (0, 0, 0, over)) for part in (k, v))
-    out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
-    share = over * torch.exp(-log_sum)  # (B, H, queries)
-    out.mul_((1 / (1 - share)).unsqueeze(-1))
-    for lost in (share > 0.5).flatten(1).any(1).nonzero().flatten().tolist():  # this document's affair, whatever is beside it
-        mask = torch.zeros(k.shape[2], dtype=q.dtype).index_fill_(0, torch.arange(k.shape[2] - over, k.shape[2]), -torch.inf)
-        one = slice(lost, lost + 1)
-        out[one] = F.scaled_dot_product_attention(q[one], k[one], v[one], attn_mask=mask.view(1, 1, 1, -1), scale=scale)
-    return out
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> bool:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from twostage.encoder.family import pad_of_positions
-from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, filled, in_blocks
+from twostage.encoder.products import FEW, FEWEST_ROWS, Product, block_rows, filled, in_blocks
 
 
 @dataclass
@@ -48,6 +48,7 @@ class FoldedBert:
         self.device, self.dtype, self.pooling = torch.device(device), dtype, pooling
         self.on_gpu = self.device.type == "cuda"
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
+        self.block = block_rows(config.hidden_size)
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.activation = ACT2FN[config.hidden_act] if isinstance(config.hidden_act, str) else config.hidden_act
         if gelu := config.hidden_act == "gelu":
@@ -68,10 +69,10 @@ class FoldedBert:
             weight, bias = (
                 torch.cat([getattr(one, kind) for one in (own.query, own.key, own.value)]) for kind in ("weight", "bias")
             )
-            self.last_qkv, up = put(weight, _without(bias, weight, before)), part.intermediate.dense
-            plain = part is parts[-1] and pooling != "mean"  # only [CLS] attends there
+            qkv, up = put(weight, _without(bias, weight, before)), part.intermediate.dense
+            self.last_qkv = qkv if part is parts[-1] and pooling != "mean" else None  # only [CLS] attends there
             self.layers.append(Layer(
-                qkv=None if plain else Product(*self.last_qkv),
+                qkv=None if self.last_qkv else Product(*qkv),
                 out=Product(*put(part.attention.output.dense.weight)),
                 norm1=put(*_norm(part.attention.output.LayerNorm, between), dtype=stream),
                 up=Product(*put(up.weight, _without(up.bias, up.weight, between)), gelu=gelu),
@@ -102,7 +103,8 @@ class FoldedBert:
     def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> list[torch.Tensor]:
         """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same."""
         qkv = self.joined([layer.qkv(x.to(self.dtype)) for x in blocks])  # (total or more, 3D)
-        attended = span.attend(*qkv[: len(span.positions)].chunk(3, dim=-1), self.heads)
+        q, k, v = qkv.chunk(3, dim=-1)
+        attended = span.attend(q[: len(span.positions)], k, v, self.heads)
         return [self.rest_of_layer(layer, a, x) for a, x in zip(self.cut(attended), blocks, strict=True)]
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
@@ -136,11 +138,11 @@ class FoldedBert:
         up = self.activation(layer.up(x.to(self.dtype), None if self.on_gpu else self.room))
         return self.normed(layer.down.added(x, up), layer.norm2)
 
-    def cut(self, x: torch.Tensor, rows: int = BLOCK) -> list[torch.Tensor]:
+    def cut(self, x: torch.Tensor, rows: int = 0) -> list[torch.Tensor]:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""
         if self.on_gpu:
             return [x]
-        return in_blocks(x, rows) if self.dtype != torch.float32 else [filled(x, FEWEST_ROWS)]
+        return in_blocks(x, rows or self.block) if self.dtype != torch.float32 else [filled(x, FEWEST_ROWS)]
 
     def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
         """Blocks (n, width) in one matrix."""
