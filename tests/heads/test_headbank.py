@@ -1,5 +1,6 @@
 """A head in a bank against the same head trained alone by torch's own optimizer and autograd."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.data import HeadData
 from twostage.heads.sweep import RATES
+from twostage.heads.team import Team
 from twostage.metrics import balanced_weights
 from twostage.models.head import build_head
 from twostage.runs.shuffle import epoch_order
@@ -224,3 +226,36 @@ def test_a_head_of_standardised_vectors_takes_raw_ones_once_it_is_kept(head):
         with torch.no_grad():
             raw, wanted = bank.head(h, best=False)(data.vectors[data.val]), judge(standard.vectors[data.val])
         assert (raw - wanted).abs().max() < 2e-3 * wanted.abs().max()
+
+
+def test_a_deep_head_has_the_same_bits_alone_by_any_number_of_threads_and_in_a_bank():
+    data, before, ends = make_data(n_train=200, hidden=768), torch.get_num_threads(), []
+    try:
+        for threads, seeds in ((1, 1), (2, 1), (3, 1), (2, 2)):
+            torch.set_num_threads(threads)
+            bank = HeadBank(grid("3C", rates=(1e-3,), seeds=range(seeds)), 768, C)
+            assert bank.team == (threads if seeds == 1 else 1)
+            bank.fit(data, 1, 0)
+            ends.append([p.detach() for p in bank.head(0, best=False).parameters()])
+    finally:
+        torch.set_num_threads(before)
+    for other in ends[1:]:
+        assert all(torch.equal(p, q) for p, q in zip(ends[0], other, strict=True))
+
+
+def test_an_error_of_any_member_of_a_team_is_raised_and_no_part_is_done_twice():
+    done = []
+    with Team(3) as team:
+        team.each(done.append, list(range(50)))
+        assert sorted(done) == list(range(50))
+        for bad in range(6):
+
+            def work(part, bad=bad):
+                time.sleep(0.005)
+                if part == bad:
+                    raise ValueError(f"part {part}")
+
+            with pytest.raises(ValueError, match=f"part {bad}"):
+                team.each(work, list(range(6)))
+        team.each(done.append, [50, 51])
+    assert sorted(done) == list(range(52))

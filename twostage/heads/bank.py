@@ -15,6 +15,7 @@ from torch import nn
 
 from twostage import metrics
 from twostage.heads.bank_thread import Shard
+from twostage.heads.team import Team, at_work
 from twostage.models.head import build_head, layer_sizes, linear_layers
 from twostage.runs.shuffle import epoch_order
 
@@ -48,10 +49,11 @@ class Trial:
 class HeadBank:
     """H heads, one per trial (all of one shape and batch size), on one device.
 
-    On a CPU the heads are dealt to a few threads, each of which walks through the epoch by itself: no thread ever waits
-    for another inside a step. Linear heads are dealt in stacks, deeper ones singly. How they are dealt depends on the
-    number of heads and on torch.get_num_threads() alone, so a machine gives the same bits each time. Denormal numbers count as 0
-    there: a saturated softmax is full of them, and some processors take a hundred cycles for each.
+    On a CPU the heads are dealt to a few threads, each of which walks through the epoch by itself: no thread ever waits for
+    another inside a step. Linear heads are dealt in stacks, deeper ones singly; a deep head alone has a team of threads. How
+    they are dealt depends on the number of heads and on torch.get_num_threads() alone, so a machine gives the same bits each
+    time. Denormal numbers count as 0 there: a saturated softmax is full of them, and some processors take a hundred cycles
+    for each.
     """
 
     def __init__(self, trials: list[Trial], hidden: int, classes: int, activation: str = "relu", device="cpu", scaling=None):
@@ -68,7 +70,10 @@ class HeadBank:
         self.shards = [Shard(part, hidden, classes, activation, self.device, scaling) for part in dealt]
         self.place = [(shard, h) for shard in self.shards for h in range(len(shard.trials))]
         small = self.bytes_for(trials[0].head, hidden, classes) * len(dealt[0]) <= SMALL_BYTES
-        self.inner_threads = 1 if small else threads // self.workers  # in an operation
+        deep = trials[0].head != "1C"
+        self.inner_threads = 1 if small or deep else threads // self.workers  # in an operation
+        alone = deep and self.workers == 1 and self.device.type == "cpu" and not small
+        self.team = min(threads, MOST_WORKERS) if alone else 1  # threads that share the parts of a step
 
     @staticmethod
     def bytes_for(head: str, hidden: int, classes: int) -> int:
@@ -104,10 +109,11 @@ class HeadBank:
         if self.device.type != "cpu":
             return [call(*rest) for call, *rest in calls]
         torch.set_num_threads(self.inner_threads)
+        pool = ThreadPoolExecutor(self.workers, initializer=at_work, initargs=(self.inner_threads,))
         try:
-            with ThreadPoolExecutor(self.workers, initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
+            with Team(self.team) as team, pool:
                 try:
-                    return [future.result() for future in [pool.submit(*call) for call in calls]]
+                    return [future.result() for future in [pool.submit(*call, team) for call in calls]]
                 finally:  # also on Ctrl-C: no thread goes on alone
                     stop.set()
                     pool.shutdown(cancel_futures=True)

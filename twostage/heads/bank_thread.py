@@ -24,7 +24,7 @@ class Shard:
             self.stack = DeepStack(heads[0], trials[0].lr, trials[0].weight_decay, device, activation)
 
     @torch.no_grad()
-    def train_epoch(self, vectors, labels, rows, share, batch_size: int, tick, stop) -> np.ndarray:
+    def train_epoch(self, vectors, labels, rows, share, batch_size: int, tick, stop, team=None) -> np.ndarray:
         """labels (n,) and share (n,), the weight of a document in its batch's mean, are in the order of rows (n,)."""
         n = rows.numel()
         full = n - n % batch_size
@@ -41,7 +41,7 @@ class Shard:
             X = single[: b - a].view(-1, size, vectors.shape[1])  # (K, B, D) float32: K minibatches
             minus_target = torch.zeros(X.shape[0], self.classes, size, device=self.device)
             minus_target.scatter_(1, labels[a:b].view(-1, 1, size), -share[a:b].view(-1, 1, size))
-            self.stack.train_steps(X, minus_target, loss, size / n)
+            self.stack.train_steps(X, minus_target, loss, size / n, team)
             if tick is not None:
                 tick(X.shape[0])
             if stop.is_set():
@@ -49,13 +49,13 @@ class Shard:
         return loss.cpu().numpy()
 
     @torch.no_grad()
-    def confusion(self, vectors, labels, rows, tick, stop) -> np.ndarray:
+    def confusion(self, vectors, labels, rows, tick, stop, team=None) -> np.ndarray:
         H, C = len(self.trials), self.classes
         counts = torch.zeros(H * C * C, dtype=torch.int64, device=self.device)
         offset = torch.arange(H, device=self.device).view(-1, 1) * (C * C)
         for part in rows.split(EVAL_ROWS):
             X = self._standardize(vectors.index_select(0, part).float())
-            predicted = self.stack.logits(X).argmax(1)  # (H, B)
+            predicted = self.stack.logits(X, team).argmax(1)  # (H, B)
             cell = offset + labels.index_select(0, part) * C + predicted
             counts += torch.bincount(cell.view(-1), minlength=H * C * C)
             if stop.is_set():

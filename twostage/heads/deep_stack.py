@@ -1,7 +1,11 @@
 """A head of several layers, with the interface of LinearStack. Such a head is millions of parameters: it does not pay to
 stack several, since each then pushes the other out of the processor's cache. So a bank trains them one by one through an
-epoch, and each layer's gradient goes straight into its Adam, block by block, while the block is still in the cache.
+epoch, and each layer's gradient goes straight into its Adam, part by part, while the part is still in the cache.
+
+The parts of a layer are the same whoever works on them, one thread or a team: so the bits of a head do not depend on threads.
 """
+
+from functools import partial
 
 import torch
 from torch import nn
@@ -9,7 +13,8 @@ from torch import nn
 from twostage.heads.linear_stack import fused_adam
 from twostage.models.head import linear_layers
 
-BLOCK = 1 << 18  # parameters whose gradient is held at a time on a CPU: 1 MiB
+PARTS = 4  # a layer's weight is cut into on a CPU
+LEAST = 1 << 14  # parameters in a part
 
 FORWARD = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "tanh": torch.tanh, "none": lambda z: z}
 BACKWARD = {  # gradient with respect to z, from the gradient d, z itself and a = activation(z)
@@ -30,55 +35,64 @@ class DeepStack:
         self.best = [(weight.clone(), bias.clone()) for weight, bias in self.now]
         self.state = [tuple((torch.zeros_like(p), torch.zeros_like(p)) for p in layer) for layer in self.now]
         self.step = torch.zeros((), device=device)
-        block = BLOCK if torch.device(device).type == "cpu" else max(weight.numel() for weight, _ in self.now)
-        self.rows = [max(1, block // weight.shape[1]) for weight, _ in self.now]  # of a weight, updated at a time
-        largest = max(rows * weight.shape[1] for rows, (weight, _) in zip(self.rows, self.now, strict=True))
-        self.gradient = torch.empty(largest, device=device)
+        most = PARTS if torch.device(device).type == "cpu" else 1
+        counts = [max(1, min(most, weight.numel() // LEAST)) for weight, _ in self.now]
+        self.rows = [_cuts(weight.shape[0], n) for n, (weight, _) in zip(counts, self.now, strict=True)]
+        self.columns = [_cuts(weight.shape[1], n) for n, (weight, _) in zip(counts, self.now, strict=True)]
+        self.updates = [(i, rows) for i, parts in enumerate(self.rows) for rows in parts]
 
-    def train_steps(self, X, minus_target, loss, loss_scale: float) -> None:
+    def train_steps(self, X, minus_target, loss, loss_scale: float, team=None) -> None:
         """As LinearStack.train_steps."""
+        each = _one_by_one if team is None else team.each
         for x, target in zip(X.unbind(), minus_target.unbind(), strict=True):
-            self._train_step(x, target, loss, loss_scale)
+            self._train_step(x, target, loss, loss_scale, each)
 
-    def _train_step(self, X, minus_target, loss, loss_scale: float) -> None:
+    def _train_step(self, X, minus_target, loss, loss_scale: float, each) -> None:
         self.step.add_(1)
-        inputs, outputs = self._forward(X)
+        inputs, outputs = self._forward(X, each)
         logp = torch.log_softmax(outputs[-1], 0)
         loss[0].add_(torch.dot(logp.view(-1), minus_target.view(-1)), alpha=loss_scale)
-        d = torch.ops.aten._log_softmax_backward_data(minus_target, logp, 0, torch.float32)
-        for i in reversed(range(len(outputs))):  # d (out, B): gradient with respect to the layer's output
-            weight, bias = self.now[i]
-            below = None
-            if i:  # from the weights as they were in the forward pass, so before they move
-                below = torch.mm(weight.t(), d)
-                below = BACKWARD[self.activation](below, outputs[i - 1], inputs[i])
-            (m, v), bias_state = self.state[i]
-            self._update(bias, d.sum(1), *bias_state)
-            for a in range(0, weight.shape[0], self.rows[i]):
-                block = slice(a, a + self.rows[i])
-                part = weight[block]
-                gradient = self.gradient[: part.numel()].view(part.shape)
-                torch.mm(d[block], inputs[i].t(), out=gradient)
-                self._update(part, gradient, m[block], v[block])
-            d = below
+        gradients = [torch.ops.aten._log_softmax_backward_data(minus_target, logp, 0, torch.float32)]
+        for i in reversed(range(1, len(outputs))):  # (out, B): with respect to a layer's output; all before a weight moves
+            below = torch.empty_like(outputs[i - 1])
+            each(partial(self._below, i, gradients[0], outputs[i - 1], inputs[i], below), self.columns[i])
+            gradients.insert(0, below)
+        each(partial(self._update, inputs, gradients), self.updates)
 
-    def _forward(self, X):
+    def _below(self, i: int, d, z, a, below, columns: slice) -> None:
+        back = torch.mm(self.now[i][0][:, columns].t(), d)
+        below[columns] = BACKWARD[self.activation](back, z[columns], a[columns])
+
+    def _update(self, inputs, gradients, part: tuple[int, slice]) -> None:
+        i, rows = part
+        d = gradients[i][rows]
+        (weight, bias), (weight_state, bias_state) = self.now[i], self.state[i]
+        for parameter, state, gradient in ((bias, bias_state, d.sum(1)), (weight, weight_state, torch.mm(d, inputs[i].t()))):
+            m, v = state
+            if self.keep_share != 1:
+                parameter[rows].mul_(self.keep_share)
+            fused_adam(parameter[rows], gradient, m[rows], v[rows], self.step, lr=self.lr)
+
+    def _forward(self, X, each):
         """Inputs (in, B) and outputs before the activation (out, B) of each layer."""
         inputs, outputs = [X.t()], []
-        for i, (weight, bias) in enumerate(self.now):
-            if i:
-                inputs.append(FORWARD[self.activation](outputs[-1]))
-            outputs.append(torch.mm(weight, inputs[-1]).add_(bias.unsqueeze(1)))
+        for i, (weight, _) in enumerate(self.now):
+            outputs.append(torch.empty(weight.shape[0], X.shape[0], device=X.device))
+            above = torch.empty_like(outputs[-1]) if i < len(self.now) - 1 else None
+            each(partial(self._layer, i, inputs[-1], outputs[-1], above), self.rows[i])
+            inputs.append(above)
         return inputs, outputs
 
-    def _update(self, parameter, gradient, m, v) -> None:
-        if self.keep_share != 1:
-            parameter.mul_(self.keep_share)
-        fused_adam(parameter, gradient, m, v, self.step, lr=self.lr)
+    def _layer(self, i: int, x, z, above, rows: slice) -> None:
+        weight, bias = self.now[i]
+        torch.mm(weight[rows], x, out=z[rows])
+        z[rows].add_(bias[rows].unsqueeze(1))
+        if above is not None:
+            above[rows] = FORWARD[self.activation](z[rows])
 
-    def logits(self, X):
+    def logits(self, X, team=None):
         """(1, C, B) for X (B, D), of the weights as they are now."""
-        return self._forward(X)[1][-1].unsqueeze(0)
+        return self._forward(X, _one_by_one if team is None else team.each)[1][-1].unsqueeze(0)
 
     def finite(self):
         """(1,) bool: whether all parameters are numbers."""
@@ -99,3 +113,12 @@ class DeepStack:
     def layers(self, h: int, best: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(weight, bias) of each layer on the CPU: as they are now, or as last kept."""
         return [(weight.cpu().clone(), bias.cpu().clone()) for weight, bias in (self.best if best else self.now)]
+
+
+def _cuts(n: int, parts: int) -> list[slice]:
+    return [slice(n * i // parts, n * (i + 1) // parts) for i in range(min(parts, n))]
+
+
+def _one_by_one(work, parts: list) -> None:
+    for part in parts:
+        work(part)

@@ -50,12 +50,13 @@ class LinearStack:
         cut = self.H * self.C * self.D
         return flat[:cut].view(self.H * self.C, self.D), flat[cut:].view(self.H * self.C)
 
-    def train_steps(self, X, minus_target, loss, loss_scale: float) -> None:
+    def train_steps(self, X, minus_target, loss, loss_scale: float, team=None) -> None:
         """K minibatches, one after another, for every head. Whatever can be is done for all of them in one operation.
 
         X             (K, B, D)
         minus_target  (K, C, B): minus the weight of each document in its batch's mean at its class, 0 elsewhere
         loss          (H,): loss_scale times each batch's mean cross-entropy is added
+        team          not used: products of a few linear heads are too short to share
         """
         K, C, B = minus_target.shape
         z = torch.empty(self.H, C, B, device=X.device)
@@ -79,7 +80,7 @@ class LinearStack:
             fused_adam(self.flat, self.gradient, self.m, self.v, step, lr=1.0)
         self.step = steps[-1]
 
-    def logits(self, X):
+    def logits(self, X, team=None):
         """(H, C, B) for X (B, D), of the weights as they are now."""
         z = torch.mm(self.weight, X.t()).add_(self.bias.unsqueeze(1))
         return z.view(self.H, self.C, -1).mul_(self.scale)

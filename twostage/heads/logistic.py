@@ -39,7 +39,9 @@ class Logistic:
         fits = free is None or len(rows) * self.D * 4 < 0.5 * free
         self.held = [self._standardised(part) for part in self.parts] if fits else None
         self.workers = min(torch.get_num_threads(), MOST_WORKERS, len(self.parts)) if rows.device.type == "cpu" else 1
-        self.pool = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
+        self.pool = (
+            ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) if self.workers > 1 else None
+        )
 
     def _raw(self, part: slice):
         return self.vectors.index_select(0, self.rows[part]).float()
