@@ -3,6 +3,7 @@
 python benchmarks/heads.py                         32 linear heads, 30,000 x 768 vectors, 14 classes, 2 epochs of batch 64
 python benchmarks/heads.py --head 3C --heads 4 --documents 6000
 python benchmarks/heads.py --loops 4               time only 4 of the 32 loops and say the rest by rule of three
+python benchmarks/heads.py --head 3C --busy 2      ours alone, idle and beside two processes that never rest
 python benchmarks/heads.py --device cuda           everything on a GPU
 
 Every contender trains the same heads on the same vectors for the same epochs; rounds alternate, medians count.
@@ -11,8 +12,10 @@ Every contender trains the same heads on the same vectors for the same epochs; r
 import argparse
 import math
 import statistics
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -61,6 +64,39 @@ def ours(X, y, head: str, trials: list[Trial], epochs: int) -> HeadBank:
     return bank
 
 
+@contextmanager
+def busy(processes: int):
+    """Other work on the machine: processes that multiply matrices on one thread each, without end."""
+    endless = "import torch; torch.set_num_threads(1); a = torch.rand(512, 512); print(flush=True)\nwhile True: a @ a"
+    others = [subprocess.Popen([sys.executable, "-c", endless], stdout=subprocess.PIPE) for _ in range(processes)]
+    try:
+        for other in others:
+            other.stdout.readline()
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def beside_others(X, y, args, trials) -> None:
+    """Ours, idle and beside busy processes, rounds in turn."""
+    works = {f"one {args.head} head": trials[:1], f"bank of {len(trials)}": trials}
+    found = {name: ([], []) for name in works}
+    for _ in range(args.rounds):
+        for name, some in works.items():
+            found[name][0].append(clock(ours, X, y, args.head, some, args.epochs))
+            with busy(args.busy):
+                found[name][1].append(clock(ours, X, y, args.head, some, args.epochs))
+    print(
+        f"{args.documents:,} x {args.hidden} vectors, {args.classes} classes, batch 64, {args.epochs} epochs; {torch.get_num_threads()} "
+        f"threads; seconds, medians of {args.rounds}\n{'':20} {'idle':>9} {f'beside {args.busy}':>9}"
+    )
+    for name, (idle, beside) in found.items():
+        idle, beside = statistics.median(idle), statistics.median(beside)
+        print(f"{name:20} {idle:9.2f} {beside:9.2f}   {beside / idle:.1f}x")
+
+
 def clock(work, *args) -> float:
     start = time.perf_counter()
     work(*args)
@@ -81,6 +117,7 @@ def main(argv=None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds in turn, medians count (default: 3)")
     parser.add_argument("--no-sklearn", action="store_true")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--busy", type=int, metavar="N", help="time ours alone, idle and beside N busy processes")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
     y = torch.randint(0, args.classes, (args.documents,))
@@ -88,6 +125,9 @@ def main(argv=None) -> int:
     X, y = X.to(args.device), y.to(args.device)
     X16 = X.half()
     trials = [Trial(i, args.head, 10 ** (-5 + 4 * i / max(1, args.heads - 1)), i % 3) for i in range(args.heads)]
+    if args.busy:
+        beside_others(X, y, args, trials)
+        return 0
     loops = min(args.loops or args.heads, args.heads)
     rows: dict[str, list[float]] = {}
 
