@@ -39,7 +39,7 @@ class DeepStack:
         counts = [max(1, min(most, weight.numel() // LEAST)) for weight, _ in self.now]
         self.rows = [_cuts(weight.shape[0], n) for n, (weight, _) in zip(counts, self.now, strict=True)]
         self.columns = [_cuts(weight.shape[1], n) for n, (weight, _) in zip(counts, self.now, strict=True)]
-        self.updates = [(i, rows) for i, parts in enumerate(self.rows) for rows in parts]
+        self.updates = [(i, rows) for i in reversed(range(len(counts))) for rows in self.rows[i]]
 
     def train_steps(self, X, minus_target, loss, loss_scale: float, team=None) -> None:
         """As LinearStack.train_steps."""
@@ -60,7 +60,7 @@ class DeepStack:
         each(partial(self._update, inputs, gradients), self.updates)
 
     def _below(self, i: int, d, z, a, below, columns: slice) -> None:
-        back = torch.mm(self.now[i][0][:, columns].t(), d)
+        back = torch.mm(d.t(), self.now[i][0][:, columns]).t().contiguous()  # quicker than weight.t() @ d, the same bits
         below[columns] = BACKWARD[self.activation](back, z[columns], a[columns])
 
     def _update(self, inputs, gradients, part: tuple[int, slice]) -> None:

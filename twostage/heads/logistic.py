@@ -65,17 +65,17 @@ class Logistic:
             torch.set_num_threads(before)
 
     def log_probabilities(self, X, U, b):
-        """(B, C) of standardised X (B, D); U (C, D), b (C,) float32."""
-        return torch.addmm(b, X, U.t()).log_softmax(1)
+        """(C, B) of standardised X (B, D); U (C, D), b (C,) float32. Classes come first: softmax is twenty times as fast so."""
+        return torch.addmm(b, X, U.t()).t().contiguous().log_softmax(0)
 
     def of_chunk(self, part: slice, X, U, b):
         """Cross-entropy and gradients of U and b, of one chunk."""
         logp = self.log_probabilities(X, U, b)
-        share = self.share[part].unsqueeze(1)
-        own = self.labels[part].unsqueeze(1)
-        loss = -(logp.gather(1, own) * share).double().sum()
-        d = logp.exp_().mul_(share).scatter_add_(1, own, -share)
-        return loss, d.t() @ X, d.double().sum(0)
+        share = self.share[part].unsqueeze(0)
+        own = self.labels[part].unsqueeze(0)
+        loss = -(logp.gather(0, own) * share).double().sum()
+        d = logp.exp_().mul_(share).scatter_add_(0, own, -share)
+        return loss, d @ X, d.double().sum(1)
 
     def __call__(self, U, b, l2: float):
         """U (C, D), b (C,) float64 -> objective, cross-entropy (floats), gradients of U and b."""

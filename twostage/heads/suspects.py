@@ -40,17 +40,17 @@ class FoldedLogistic(Logistic):
         self.share = learns / learns.sum(0).clamp(min=1).float()
 
     def log_probabilities(self, X, U, b):
-        """(B, F, C)"""
-        return torch.addmm(b, X, U.t()).view(len(X), FOLDS, self.classes).log_softmax(2)
+        """(F, C, B)"""
+        return torch.addmm(b, X, U.t()).t().contiguous().view(FOLDS, self.classes, -1).log_softmax(1)
 
     def of_chunk(self, part, X, U, b):
         """As Logistic's, summed over the folds. U (F * C, D), b (F * C,)."""
         logp = self.log_probabilities(X, U, b)
-        share = self.share[part].unsqueeze(2)  # (B, F, 1)
-        own = self.labels[part].view(-1, 1, 1).expand(-1, FOLDS, 1)
-        loss = -(logp.gather(2, own) * share).double().sum()
-        d = logp.exp_().mul_(share).scatter_add_(2, own, -share).view(len(X), -1)
-        return loss, d.t() @ X, d.double().sum(0)
+        share = self.share[part].t().unsqueeze(1)  # (F, 1, B)
+        own = self.labels[part].expand(FOLDS, 1, -1)
+        loss = -(logp.gather(1, own) * share).double().sum()
+        d = logp.exp_().mul_(share).scatter_add_(1, own, -share).flatten(0, 1)
+        return loss, d @ X, d.double().sum(1)
 
     def out_of_fold(self, x) -> np.ndarray:
         """(N, C) float32 probabilities of every document from the fold that did not learn from it."""
@@ -58,7 +58,7 @@ class FoldedLogistic(Logistic):
 
         def judged(part, X):
             logp = self.log_probabilities(X, U, b)
-            return logp[torch.arange(len(X), device=X.device), self.fold[part]].exp().cpu()
+            return logp[self.fold[part], :, torch.arange(len(X), device=X.device)].exp().cpu()
 
         return torch.cat(self.each(judged)).numpy()
 
