@@ -104,6 +104,16 @@ def aloud():
         yield
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """cli.run takes the signals for good, and ignores them once a script is interrupted: processes of later tests would too."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     return make_bert(tmp_path_factory.mktemp("model") / "tiny-bert")
