@@ -15,8 +15,7 @@ import torch
 from twostage import metrics
 from twostage.files import replacing
 from twostage.heads.data import HeadData
-from twostage.progress import Progress
-from twostage.text_table import text_table
+from twostage.progress import Progress, text_table
 
 NEAR = 0.13  # of the median distance
 OVERLAP = 0.5  # of the 5-grams of the shorter text

@@ -15,8 +15,7 @@ from twostage import SPLITS, metrics
 from twostage.files import replacing
 from twostage.heads.data import HeadData
 from twostage.heads.logistic import Logistic, minimise
-from twostage.progress import Progress
-from twostage.text_table import text_table
+from twostage.progress import Progress, text_table
 
 FOLDS = 5
 STRENGTHS = tuple(10.0**-k for k in range(2, 7))  # of l2, times the mean variance of the features; strong to weak

@@ -15,9 +15,8 @@ from twostage.errors import BadInput
 from twostage.heads.data import HeadData
 from twostage.heads.sweep import Grid, banks_of, train_grid
 from twostage.heads.training import Common, finish_run, other_rates, run_settings
-from twostage.progress import say
+from twostage.progress import say, text_table
 from twostage.runs.folder import create_run
-from twostage.text_table import text_table
 
 
 def check_same_documents(caches: list[FeatureCache]) -> None:

@@ -1,12 +1,12 @@
 """The report's tables as Markdown, for a paper or a README."""
 
+from twostage.progress import width
 from twostage.recipes import RECIPES
 from twostage.report.knowledge import knowledge_of
 from twostage.report.verdict import verdict
 from twostage.report.words import acc, count, interval, memory, per_minute, rates, seconds, signed
 from twostage.runs.comparison import compare
 from twostage.runs.groups import Group, has_published
-from twostage.text_table import width
 
 PUBLISHED_NOTE = (
     "Published: each figure is a multiple of 1/64, read off one batch (about ±10 points at 0.8); the number of steps was not "

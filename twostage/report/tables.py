@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from twostage.progress import text_table
 from twostage.recipes import RECIPES, THUCNEWS_CLASSES
 from twostage.report.words import chance, memory, seconds
-from twostage.text_table import text_table
 
 CAPTION = (
     "published: every figure there is a multiple of 1/64, read off one batch (95 % interval about ±0.10 at 0.8), "
