@@ -45,21 +45,6 @@ def steps(part: int, device: str, tiny: bool, cards: int) -> list[list[str]]:
     }[part]
 
 
-def versions(device: str) -> str:
-    import torch
-    import transformers
-
-    def git(*words):
-        return subprocess.run(["git", "-C", str(HERE), *words], capture_output=True, text=True).stdout.strip()
-
-    driver = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, " if device != "cpu" else ""
-    changed = " and uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-    return (
-        f"{driver}torch {torch.__version__}, transformers {transformers.__version__}, Python {sys.version.split()[0]}, "
-        f"commit {git('rev-parse', '--short', 'HEAD') or 'unknown'}{changed}, {time.strftime('%Y-%m-%d')}"
-    )
-
-
 def with_section(page: str, number: int, text: str) -> str:
     """The page with that part's section written anew; sections stand in order."""
     title, *sections = re.split(r"(?m)^(?=## )", page)
@@ -75,6 +60,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE / "benchmarks", help="folder of the page (default: benchmarks)")
     args = parser.parse_args()
     import torch
+    from machine import versions  # beside this script
 
     if args.device != "cpu" and not torch.cuda.is_available():
         sys.exit(f"no GPU: torch {torch.__version__} was built for CUDA {torch.version.cuda}; see make gpu")
