@@ -1,12 +1,16 @@
 """How much memory a device has left, and the most that a stretch of work took."""
 
+from __future__ import annotations
+
 import contextlib
 import resource
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from twostage import ranks
+
+if TYPE_CHECKING:
+    import torch
 
 OUT_OF_MEMORY = (
     "not enough memory", "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
@@ -17,6 +21,8 @@ OUT_OF_MEMORY = (
 def reset_peak(device: torch.device) -> None:
     """Begin to measure anew: the allocator's peak on a GPU; on the CPU the process's, where Linux lets it be reset."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.init()  # which the line below does not do by itself
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -27,13 +33,22 @@ def reset_peak(device: torch.device) -> None:
 def peak_bytes(device: torch.device) -> int:
     """The most memory in use since reset_peak: what tensors took on a GPU, the whole process on the CPU."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
+    return process_peak_bytes()
+
+
+def process_peak_bytes() -> int:
+    """Highest resident memory of this process. getrusage alone would count what its parent held when it started it."""
     return _proc("/proc/self/status", "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def available_bytes(device: torch.device) -> int | None:
     """Memory that could still be taken; None where nobody says. On the CPU the least of the machine, the cgroup and ulimit -v."""
     if device.type == "cuda":
+        import torch
+
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     limits = [_proc("/proc/meminfo", "MemAvailable")]
@@ -49,6 +64,8 @@ def available_bytes(device: torch.device) -> int | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is CUDA's, or the CPU allocator's, way to say that memory ran out."""
+    import torch
+
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -11,7 +11,6 @@ import errno
 import itertools
 import json
 import os
-import resource
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 from twostage import metrics
 from twostage.errors import BadInput
 from twostage.files import discard, disk_trouble, partial_of, release_lock, replacing, sweep, sync, write_text
+from twostage.memory import process_peak_bytes
 from twostage.runs.events import Events, remove_events
 from twostage.runs.record import SCHEMA, checked, undeclared
 from twostage.versions import versions
@@ -86,7 +86,7 @@ class Run:
         """Mark the run complete, with its results. wall_seconds and peak_memory_bytes are filled in unless given."""
         if (self.path / "metrics.jsonl").exists():
             sync(self.path / "metrics.jsonl")
-        spent = {"wall_seconds": round(time.monotonic() - self.started, 3), "peak_memory_bytes": peak_memory_bytes()}
+        spent = {"wall_seconds": round(time.monotonic() - self.started, 3), "peak_memory_bytes": process_peak_bytes()}
         done = self.record | spent | results | {"status": "complete"}
         write_record(self.path, done)
         self.record = done
@@ -220,8 +220,3 @@ def _plain(value):
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-def peak_memory_bytes() -> int:
-    """Highest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
