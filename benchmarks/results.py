@@ -150,7 +150,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("titles", type=Path, metavar="TITLES", help="the folder of the titles")
     parser.add_argument(
-        "--per-class", type=int, default=1000, metavar="N", help="titles a class for fine-tuning (default: 1000)"
+        "--per-class", type=int, default=1000, metavar="N", help="titles per class for fine-tuning (default: 1000)"
     )
     parser.add_argument(
         "--work", type=Path, default=HERE / "cache" / "results", metavar="DIR", help="where runs and caches stay"
@@ -180,7 +180,7 @@ def main(argv=None) -> int:
     for scale in (1, 10):
         runs += tuned(slice_, model, place, scale)
     runs += baseline(asked.titles, place, "--per-class", str(asked.per_class))
-    parts.append((f"{asked.per_class:,} titles a class ({counts})", runs))
+    parts.append((f"{asked.per_class:,} titles per class ({counts})", runs))
 
     (asked.out / "chinese.md").write_text(page(parts, asked.work), encoding="utf-8")
     for theme, colours in THEMES.items():
