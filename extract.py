@@ -3,9 +3,10 @@
 examples:
   python extract.py demo
   python extract.py THUCNews --model bert-base-chinese --max-length 256
+  python extract.py titles.csv --pooling cls mean --layer -1 -2 -4      one pass, six caches
   torchrun --nproc-per-node 8 extract.py THUCNews      eight processes, a GPU each; the same file
 
-Prints the path of the cache and nothing else; the log goes to standard error. Interrupted, the same command continues.
+Prints the path of the cache, one a view, and nothing else; the log goes to standard error. Interrupted, the same command continues.
 """
 
 import sys
@@ -15,7 +16,8 @@ import twostage as ts
 from twostage.cli import CORPUS_SETTINGS, ENCODER_SETTINGS, Parser, add_corpus_options, run, whole_number
 from twostage.errors import BadInput
 
-SETTINGS = (*CORPUS_SETTINGS, *ENCODER_SETTINGS, "pooling", "store_dtype", "tokens_per_batch", "cache_dir")
+POOLINGS = ("cls", "pooler", "mean", "max")
+SETTINGS = (*CORPUS_SETTINGS, *ENCODER_SETTINGS, "pooling", "layer", "store_dtype", "tokens_per_batch", "cache_dir")
 
 
 def build_parser() -> Parser:
@@ -24,9 +26,18 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("vectors")
     group.add_argument(
         "--pooling",
-        choices=("cls", "pooler", "mean"),
-        default="cls",
-        help="a document's vector: [CLS] of the last layer, the pooler's output, the mean over its tokens (default: cls)",
+        nargs="+",
+        default=["cls"],
+        metavar="NAME",
+        help="a document's vector: cls ([CLS]), pooler (the pooler's output), mean or max (over its tokens), or several (default: cls)",
+    )
+    group.add_argument(
+        "--layer",
+        nargs="+",
+        type=int,
+        default=[-1],
+        metavar="-N",
+        help="of which layer: -1 is the last, -2 the one before, or several, all out of one pass; a cache each (default: -1)",
     )
     group.add_argument(
         "--store-dtype",
@@ -47,7 +58,12 @@ def build_parser() -> Parser:
 
 
 def main(argv=None) -> int:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.corpus is None and len(args.pooling) > 1 and args.pooling[-1] not in POOLINGS:
+        args.corpus = args.pooling.pop()  # extract.py --pooling mean CORPUS
+    if wrong := [name for name in args.pooling if name not in POOLINGS]:
+        parser.error(f"argument --pooling: invalid choice: {wrong[0]!r} (choose from {', '.join(POOLINGS)})")
     if args.verify is not None:
         return verify(args.verify)
     if args.corpus is None:
@@ -58,7 +74,8 @@ def main(argv=None) -> int:
 
         print("\n".join(plan(args.corpus, **settings)))
     else:
-        print(ts.extract(args.corpus, **settings).path)
+        for cache in ts.extract(args.corpus, **settings):
+            print(cache.path)
     return 0
 
 

@@ -46,7 +46,7 @@ def main() -> None:
         model = BertModel(BertConfig(vocab_size=500, num_hidden_layers=2, **shape), add_pooling_layer=True).eval()
         ids = [np.array([2, *draw.choices(range(5, 500), k=t - 2), 3], np.int32) for t in (*range(3, 60), 128, 300, 512) * 2]
         for dtype in (torch.float32, torch.bfloat16):
-            for pooling in ("cls", "pooler", "mean"):
+            for pooling in ("cls", "pooler", "mean", "max"):
                 bert = FoldedBert(model, pooling, dtype=dtype)
                 alone = {row: encode(bert, ids, [row])[row] for row in range(len(ids))}
                 other, tried = set(), 0

@@ -13,8 +13,8 @@ from twostage.models.saved import load_run
 TEXTS = [text for text, _ in make_texts(3, 4, seed=9, length=(1, 60))]  # some longer than the 24 tokens of training
 
 
-def head_run(folder, tiny_tree, tiny_bert, capsys, pooling="cls", head="1C"):
-    cache = extract_cache(folder / "cache", tiny_tree, tiny_bert, capsys, "--pooling", pooling)
+def head_run(folder, tiny_tree, tiny_bert, capsys, pooling="cls", head="1C", layer="-1"):
+    cache = extract_cache(folder / "cache", tiny_tree, tiny_bert, capsys, "--pooling", pooling, "--layer", layer)
     return train(cache, folder / "runs", capsys, "--head", head, "--lr", "0.01", "--epochs", "3")
 
 
@@ -26,14 +26,17 @@ def by_predict(run):
         trained.close()
 
 
-@pytest.mark.parametrize("pooling", ["cls", "pooler"])
-def test_transformers_own_pipeline_gives_the_probabilities_of_predict(tmp_path, tiny_tree, tiny_bert, capsys, pooling):
+@pytest.mark.parametrize(("pooling", "layer"), [("cls", -1), ("pooler", -1), ("cls", -2)])
+def test_transformers_own_pipeline_gives_the_probabilities_of_predict(tmp_path, tiny_tree, tiny_bert, capsys, pooling, layer):
     from transformers import pipeline
 
-    run = head_run(tmp_path, tiny_tree, tiny_bert, capsys, pooling)
+    run = head_run(tmp_path, tiny_tree, tiny_bert, capsys, pooling, layer=layer)
     names, before = by_predict(run)
     model = export(run)
-    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == ["BertForSequenceClassification"]
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["num_hidden_layers"] == 3 + layer
+    assert ("layer -2" in (model / "README.md").read_text(encoding="utf-8")) == (layer == -2)
     classify = pipeline("text-classification", model=str(model), top_k=None, device="cpu")
     found = [{one["label"]: one["score"] for one in every} for every in classify(TEXTS, truncation=True)]
     theirs = np.array([[one[name] for name in names] for one in found])
@@ -42,13 +45,13 @@ def test_transformers_own_pipeline_gives_the_probabilities_of_predict(tmp_path, 
     assert np.abs(by_predict(run)[1] - before).max() < 1e-5  # predict now reads model/
 
 
-@pytest.mark.parametrize(("pooling", "head"), [("cls", "3C"), ("mean", "1C")])
-def test_what_no_native_class_can_hold_loads_through_our_class(tmp_path, tiny_tree, tiny_bert, capsys, pooling, head):
+@pytest.mark.parametrize(("pooling", "head", "layer"), [("cls", "3C", -1), ("mean", "1C", -1), ("max", "1C", -2)])
+def test_what_no_native_class_can_hold_loads_through_our_class(tmp_path, tiny_tree, tiny_bert, capsys, pooling, head, layer):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     import twostage.models.classifier  # noqa: F401 (makes the class known)
 
-    run = head_run(tmp_path, tiny_tree, tiny_bert, capsys, pooling, head)
+    run = head_run(tmp_path, tiny_tree, tiny_bert, capsys, pooling, head, layer)
     _, before = by_predict(run)
     model = AutoModelForSequenceClassification.from_pretrained(export(run)).eval()
     tokenizer = AutoTokenizer.from_pretrained(run / "model")

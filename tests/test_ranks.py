@@ -110,6 +110,16 @@ def test_a_rank_that_is_killed_is_named_in_a_line_and_whole_windows_are_kept(pla
     assert place.alone("gone") == place.whole
 
 
+def test_several_views_by_two_ranks_have_the_bytes_that_each_has_alone(place):
+    views = ["--pooling", "mean", "cls", "--layer", "-2", "-1"]
+    status, out, log = ended(torchrun(2, "extract.py", *place.words("views"), *views))
+    assert status == 0, log
+    paths = [Path(line) for line in out.split()]
+    assert len(paths) == 4 and paths[3].read_bytes() == place.whole
+    assert extract.main([*place.words("one view"), "--pooling", "mean", "--layer", "-2"]) == 0
+    assert paths[0].read_bytes() == place.file("one view")
+
+
 def test_bad_input_that_only_another_rank_meets_is_one_line_from_rank_0(place, tmp_path):
     other = make_bert(tmp_path / "other", seed=1)
     trouble = f"""

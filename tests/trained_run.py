@@ -9,7 +9,18 @@ import train_head
 def extract_cache(folder: Path, corpus: Path, model: Path, capsys, *options) -> Path:
     capsys.readouterr()
     extract.main(
-        [str(corpus), "--model", str(model), "--max-length", "24", "--dtype", "float32", "--cache-dir", str(folder), *options]
+        [
+            str(corpus),
+            "--model",
+            str(model),
+            "--max-length",
+            "24",
+            "--dtype",
+            "float32",
+            "--cache-dir",
+            str(folder),
+            *map(str, options),
+        ]
     )
     return Path(capsys.readouterr().out.strip())
 

@@ -99,6 +99,7 @@ def write_head_run(run: Path, folder: Path, model: str | None) -> None:
     encoder = encoder_folder(run, config, model or model_of_older_run(run))
 
     from twostage.encoder.encoder import load_bert, load_tokenizer
+    from twostage.encoder.settings import view_of
     from twostage.models.classifier import save_classifier
 
     settings = config["encoder"]
@@ -109,7 +110,8 @@ def write_head_run(run: Path, folder: Path, model: str | None) -> None:
         "encoder": settings,
         "temperature": config["temperature"],
     }
-    bert = load_bert(encoder, pooler=settings["pooling"] == "pooler")
+    pooling, layer = view_of(settings)
+    bert = load_bert(encoder, pooler=pooling == "pooler", layer=layer)  # the layers after it are left out
     save_classifier(bert, head, config["label_names"], load_tokenizer(encoder), folder, extra)
     if settings.get("prefix") or settings["truncation"] == "head-tail":
         say("pipeline() knows no prefix and no head-tail: twostage.predict puts the one and cuts the other as in training")

@@ -123,6 +123,14 @@ def replacing_folder(path: Path):
     discard(old)
 
 
+def free_space(folder: Path) -> int:
+    """Bytes free where `folder` is, or would be made."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
 def sync(path: Path) -> None:
     """Have a file, or the names in a folder, written to the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -186,10 +186,10 @@ def test_what_a_model_was_trained_with_is_said_where_another_pooling_is_asked(ti
     folder = tmp_path / "bert"
     shutil.copytree(tiny_bert, folder)
     backend = load_tokenizer(folder).backend_tokenizer
-    assert remarks(folder, backend, "cls") == []
+    assert remarks(folder, backend, ["cls"]) == []
     as_sentence_transformers(folder)
-    assert remarks(find_model(folder), backend, "mean") == []
-    (line,) = remarks(find_model(folder), backend, "cls")
+    assert remarks(find_model(folder), backend, ["max", "mean"]) == []
+    (line,) = remarks(find_model(folder), backend, ["cls"])
     assert "trained with mean pooling, asked is cls: --pooling mean" in line
 
 

@@ -1,6 +1,7 @@
 """The forward itself: where documents lie in a batch, what happens when memory runs out, and what a GPU must give."""
 
 import contextlib
+import copy
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -28,7 +29,7 @@ def some_ids(lengths, seed=0, high=100):
     return [np.concatenate([[2], rng.integers(5, high, t - 2), [3]]).astype(np.int32) for t in lengths]
 
 
-@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean", "max"])
 def test_documents_of_different_lengths_in_one_matrix_give_what_they_give_alone(tiny_bert, pooling):
     bert = FoldedBert(load_bert(tiny_bert, pooler=True), pooling)
     ids = some_ids([3, 17, 40, 17])
@@ -80,7 +81,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean", "max"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_document_has_the_same_bits_whatever_is_beside_it(wide_bert, one_thread, dtype, pooling):
     bert, rng = FoldedBert(wide_bert, pooling, dtype=dtype), np.random.default_rng(0)
@@ -144,17 +145,41 @@ def test_another_activation_than_gelu_is_computed_as_the_checkpoint_says(tmp_pat
     torch.testing.assert_close(got, wanted, atol=5e-6 if dtype == torch.float32 else 3e-2, rtol=0)
 
 
-def test_large_biases_move_into_the_norms_without_changing_a_vector(tiny_bert):
-    model = load_bert(tiny_bert)
+@pytest.fixture(scope="module")
+def biased_bert(tmp_path_factory):
+    """Four layers, and large biases in all of them."""
+    model = load_bert(make_bert(tmp_path_factory.mktemp("model") / "biased", layers=4), pooler=True)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
         for name, weight in model.named_parameters():
             if name.endswith("bias"):
                 weight.normal_()
+    return model
+
+
+VIEWS = [(pooling, layer) for layer in (-1, -2, -4) for pooling in ("mean", "cls", "max")] + [("pooler", -1)]
+
+
+def test_each_view_is_what_transformers_gives_for_its_layer_whatever_the_biases_that_moved_into_norms(biased_bert):
     ids = torch.from_numpy(np.concatenate(some_ids([30] * 20)))
-    wanted = model(ids.view(20, 30).long()).last_hidden_state
-    for pooling, rows in (("cls", wanted[:, 0]), ("mean", wanted.mean(1))):
-        torch.testing.assert_close(FoldedBert(model, pooling)(ids, EqualSpan(20, 30)), rows, atol=5e-6, rtol=0)
+    out = biased_bert(ids.view(20, 30).long(), output_hidden_states=True)
+    for (pooling, layer), vectors in zip(VIEWS, FoldedBert(biased_bert, VIEWS)(ids, EqualSpan(20, 30)), strict=True):
+        tokens = out.hidden_states[layer]
+        wanted = {"cls": tokens[:, 0], "mean": tokens.mean(1), "max": tokens.amax(1), "pooler": out.pooler_output}[pooling]
+        torch.testing.assert_close(vectors, wanted, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_view_has_the_same_bits_beside_others_alone_and_of_an_encoder_cut_after_its_layer(biased_bert, dtype):
+    lengths = [3, 9, 9, 20, 33]
+    ids, span = torch.from_numpy(np.concatenate(some_ids(lengths))), GroupedSpan(equal_length_groups(lengths))
+    together = FoldedBert(biased_bert, VIEWS, dtype=dtype)(ids, span)
+    for view, vectors in zip(VIEWS, together, strict=True):
+        assert torch.equal(FoldedBert(biased_bert, [view], dtype=dtype)(ids, span), vectors), view
+        cut = copy.deepcopy(biased_bert)
+        cut.encoder.layer = cut.encoder.layer[: 5 + view[1]]
+        assert torch.equal(FoldedBert(cut, view[0], dtype=dtype)(ids, span), vectors), view
+    assert len({vectors.numpy().tobytes() for vectors in together}) == len(VIEWS)
 
 
 def test_batches_hold_each_document_once_within_the_budget():
@@ -173,7 +198,7 @@ class Cramped:
 
     def __init__(self, bert, most):
         self.bert, self.most, self.on_gpu, self.width = bert, most, bert.on_gpu, bert.width
-        self.device, self.dtype, self.heads = bert.device, bert.dtype, bert.heads
+        self.device, self.dtype, self.heads, self.views = bert.device, bert.dtype, bert.heads, bert.views
 
     def __call__(self, ids, span):
         if len(ids) > self.most:
@@ -347,12 +372,13 @@ def as_on_a_gpu(monkeypatch, varlen_kernel):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean", "max"])
 def test_the_way_of_a_gpu_gives_the_same_vectors(as_on_a_gpu, tiny_bert, pooling, packed):
     model, ids = load_bert(tiny_bert, pooler=True), some_ids([20] * 50 + [33] * 9 + list(range(3, 60)))
+    pooling = [(pooling, -1), ("mean", -2), ("cls", -2)]
     with Lanes(FoldedBert(model, pooling)) as plain, Lanes(as_on_a_gpu(model, pooling), 400) as lanes:
         lanes.varlen = packed
-        np.testing.assert_allclose(lanes.encode(ids), plain.encode(ids), atol=3e-6)
+        np.testing.assert_allclose(lanes.submit(ids).wait(), plain.submit(ids).wait(), atol=3e-6)
         assert lanes.busy_seconds > 0
 
 
@@ -379,7 +405,7 @@ def test_the_speed_of_a_gpu_is_timed_on_full_batches_the_second_time(as_on_a_gpu
     lanes.varlen, sizes, encode = True, [], lanes.encode
     monkeypatch.setattr(lanes, "encode", lambda ids: sizes.append(sum(map(len, ids))) or encode(ids))
     encoder = SimpleNamespace(lanes=lanes, tokens=load_tokens(tiny_bert, 64, "head"))
-    plan = Plan(40, 2, 0, 0, 0, 40, np.full(40, 10), 64, 1.0, None, 0, 0)
+    plan = Plan(40, 2, 0, 0, 0, 40, np.full(40, 10), 64, 1.0, [], 0, 0)
     time_batches(plan, corpus, SimpleNamespace(encode=np.ones(40, bool)), encoder)
     lanes.close()
     assert sizes[-2] == sizes[-1] >= 3 * 200
@@ -395,7 +421,7 @@ def test_when_a_gpu_runs_out_of_memory_batches_shrink_and_nothing_is_lost(as_on_
 
 
 @needs_gpu
-@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean", "max"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_a_gpu_gives_the_vectors_of_bertmodel_within_its_precision(tmp_path, pooling, dtype):
     folder = make_bert(tmp_path / "bert", hidden=128, heads=2)

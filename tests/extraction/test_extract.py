@@ -268,7 +268,7 @@ def test_a_plan_is_printed_and_nothing_is_written(corpus, tiny_bert, tmp_path, c
 
 def test_reading_and_tokenizing_add_to_the_time_on_a_cpu_and_run_along_beside_a_gpu(tmp_path):
     facts = {"documents": 100, "classes": 2, "done": 0, "lent": 0, "copies": 0, "encode": 100, "tokens_per_character": 1.0}
-    files = {"cache": tmp_path / "c.h5", "cache_bytes": 1, "free_bytes": 2}
+    files = {"caches": [tmp_path / "c.h5"], "cache_bytes": 1, "free_bytes": 2}
     plan = Plan(**facts, **files, tokens=np.array([10, 50]), max_length=30, tokens_per_second=200.0, prepare_seconds=0.04)
     assert (plan.mean_tokens, plan.seconds) == (20.0, 10.0 + 4.0)
     assert plan.rate == pytest.approx(2000 / 14)

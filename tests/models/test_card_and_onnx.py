@@ -50,7 +50,8 @@ def onnx_error(folder, vocabulary, lengths=(3, 4, 17, 24), batches=(1, 32)):
 
 @needs_onnx
 @pytest.mark.parametrize(
-    ("kind", "head", "pooling"), [("bert", "1C", "cls"), ("roberta", "3C", "mean"), ("ernie", "1C", "pooler")]
+    ("kind", "head", "pooling"),
+    [("bert", "1C", "max"), ("roberta", "3C", "mean"), ("ernie", "1C", "pooler"), ("bert", "1C", "cls")],
 )
 def test_the_graph_gives_the_logits_of_the_model_at_any_length_and_batch(kind, head, pooling, tiny_bert, tmp_path):
     save(make_checkpoint(tmp_path / "checkpoint", kind, tiny_bert), tmp_path / "model", head, pooling)

@@ -1,4 +1,4 @@
-"""Stage 1 as calls: a corpus goes through a frozen encoder once, and its vectors land in a cache file."""
+"""Stage 1 as calls: a corpus goes through a frozen encoder once, and its vectors land in a cache file for each view."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from twostage import ranks
 from twostage.cache.identity import Identity, cache_path
 from twostage.cache.reader import FeatureCache, open_cache, read_facts, verify_cache
-from twostage.cache.writer import CacheWriter
+from twostage.cache.writer import CacheWriter, opened
 from twostage.corpus import reader
 from twostage.corpus.audit import audit as audit_documents
 from twostage.corpus.layout import recognise
@@ -15,42 +15,51 @@ from twostage.demo import corpus_and_bert as demo
 from twostage.encoder.checkpoint import find_model, model_name, read_config
 from twostage.encoder.encoder import load_tokens, resolve_device, resolve_dtype
 from twostage.encoder.remarks import remarks
-from twostage.encoder.settings import encoder_settings
+from twostage.encoder.settings import check_view, encoder_settings
+from twostage.errors import BadInput
 from twostage.extraction.crew import Crew, serve
 from twostage.extraction.job import Extraction
 from twostage.progress import say, spoken
 
 
-def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache:
+def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache | list[FeatureCache]:
     """Encode every text of a corpus once and return the cache, complete and verified; one found complete is opened again.
+
+    For a list of poolings or of layers a list of caches, one for each of their pairs (all poolings of the first layer, then those of
+    the next), out of one pass; each is what it would be alone.
 
     corpus: a Corpus, or whatever `read_corpus` takes, whose keyword arguments may then stand here too. Further settings,
     with their defaults: model ("bert-base-chinese"; a folder or hub name), max_length (512 tokens), truncation ("head"), prefix (""),
-    pooling ("cls"), store_dtype ("float16"), device ("auto"), dtype ("auto": what the hardware is fast at),
+    pooling ("cls"), layer (-1, the last), store_dtype ("float16"), device ("auto"), dtype ("auto": what the hardware is fast at),
     tokens_per_batch (None), cache_dir ("cache"). Interrupted, the same call goes on where it stopped.
 
     BadInput: the corpus, the model or a setting cannot be used; a full disk; a certificate beyond its bound.
     """
-    if ranks.rank():  # torchrun started several: the first does everything but encode
-        return open_cache(serve())
+    # torchrun may have started several: the first does everything but encode
+    paths = serve() if ranks.rank() else fill_caches(corpus, progress, settings)
+    several = any(isinstance(settings.get(name), list | tuple) for name in ("pooling", "layer"))
+    return [open_cache(path) for path in paths] if several else open_cache(paths[0])
+
+
+def fill_caches(corpus, progress: bool, settings: dict) -> list[str]:
+    """Make the caches that are not complete yet; the paths of all that were asked for."""
     with spoken(progress), Crew() as crew:
         job = prepare(corpus, **settings)
         job.crew = crew
         job.say_what_differs()
         # From here on the space is reserved, and what is committed stays whatever happens.
-        with CacheWriter(job.path, job.identity) as writer:
-            if writer.finished:
-                say(f"complete already: {job.path}")
-                if not read_facts(job.path):  # a kill came between the cache and what stands beside it
-                    job.write_facts(None)
-            else:
-                job.fill(writer)
+        with opened(job.writers):
+            for writer in job.writers:
+                if writer.finished:
+                    say(f"complete already: {writer.path}")
+                    if not read_facts(writer.path):  # a kill came between the cache and what stands beside it
+                        job.write_facts(writer)
+            if left := [writer for writer in job.writers if not writer.finished]:
+                job.fill(left)
                 job.check_unchanged()
-                certificate = job.certify(writer)
-                writer.publish()
-                job.write_facts(certificate)
-        crew.cache = str(job.path)
-        return open_cache(job.path)
+                job.publish()
+        crew.caches = [str(writer.path) for writer in job.writers]
+        return crew.caches
 
 
 def plan(corpus, **settings) -> list[str]:
@@ -65,7 +74,8 @@ def prepare(
     max_length: int = 512,
     truncation: str = "head",
     prefix: str = "",
-    pooling: str = "cls",
+    pooling: str | list[str] = "cls",
+    layer: int | list[int] = -1,
     store_dtype: str = "float16",
     device: str = "auto",
     dtype: str = "auto",
@@ -73,32 +83,45 @@ def prepare(
     cache_dir: str | Path = "cache",
     **reading,
 ) -> Extraction:
-    """Everything that decides the cache, checked before any model work: the model's folder first, since a corpus takes longer."""
+    """Everything that decides the caches, checked before any model work: the model's folder first, since a corpus takes longer."""
     source, model = resolve(corpus, model, cache_dir)
     folder = find_model(model)
+    poolings, layers = _each("pooling", pooling), _each("layer", layer)
+    views = [(pooling, layer) for layer in layers for pooling in poolings]
+    for view in views:
+        check_view(folder, *view)
     tokens = load_tokens(folder, max_length, truncation, prefix)
-    for line in remarks(folder, tokens.backend, pooling):
+    for line in remarks(folder, tokens.backend, poolings):
         say(line)
     began = time.time()
     corpus = read(source, **reading)
 
     device = resolve_device(device)
+    compute_dtype, writers = resolve_dtype(dtype, device), []
     settings = encoder_settings(
-        folder, max_length=max_length, truncation=truncation, pooling=pooling, compute_dtype=resolve_dtype(dtype, device),
-        prefix=prefix,
-    )  # fmt: skip
-    identity = Identity(
-        encoder=settings,
-        store_dtype=store_dtype,
-        hidden_size=read_config(folder)["hidden_size"],
-        label_names=corpus.label_names,
-        digest=corpus.digest,
-        label=corpus.label,
-        split=corpus.split,
-        sources=corpus.sources,
+        folder, max_length=max_length, truncation=truncation, pooling=poolings[0], compute_dtype=compute_dtype, prefix=prefix
     )
-    path = cache_path(cache_dir, corpus.name, model_name(model), identity)
-    return Extraction(folder, tokens, corpus, identity, path, device, tokens_per_batch, began)
+    for pooling, layer in views:
+        identity = Identity(
+            encoder=settings | {"pooling": pooling, "layer": str(layer)},
+            store_dtype=store_dtype,
+            hidden_size=read_config(folder)["hidden_size"],
+            label_names=corpus.label_names,
+            digest=corpus.digest,
+            label=corpus.label,
+            split=corpus.split,
+            sources=corpus.sources,
+        )
+        writers.append(CacheWriter(cache_path(cache_dir, corpus.name, model_name(model), identity), identity))
+    return Extraction(folder, tokens, corpus, writers, device, tokens_per_batch, began)
+
+
+def _each(name: str, values) -> list:
+    """A setting that may be a list, as one; BadInput where it says nothing or something twice."""
+    values = list(values) if isinstance(values, list | tuple) else [values]
+    if not values or len(set(values)) < len(values):
+        raise BadInput(f"--{name} {' '.join(map(str, values))}: give one value, or several different ones")
+    return values
 
 
 def resolve(corpus, model, cache_dir) -> tuple[object, str]:

@@ -4,6 +4,7 @@ It grows as <name>.h5.partial. A window is committed as rows, fsync, digests and
 verified, renamed and its folder fsynced. Its bytes depend on identity and vectors alone.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,11 +19,29 @@ from twostage.cache.reader import FeatureCache
 from twostage.cache.structure import build, create_partial
 from twostage.cache.validation import open_safely
 from twostage.errors import BadInput
-from twostage.files import disk_trouble, release_lock, sweep, sync, take_lock
+from twostage.files import disk_trouble, free_space, release_lock, sweep, sync, take_lock
 from twostage.progress import say
 
 REFUSED = "the disk does not take it"
 AGAIN = "mend that and run the same command again: what is committed is kept"
+
+
+@contextlib.contextmanager
+def opened(writers: "list[CacheWriter]"):
+    """All of these, in the order of their names: of two processes that want the same caches one gets them all.
+
+    BadInput, before anything is written, where the disk has no room for all that are not begun."""
+    new = [one for one in writers if not os.path.lexists(one.path) and not os.path.lexists(one.partial)]
+    if len(new) > 1:
+        folder, needed = new[0].path.parent, sum(build(one.identity)[2] for one in new)
+        if needed > (free := free_space(folder)):
+            raise BadInput(
+                f"{folder}: the {len(new)} caches need {needed:,} bytes, {free:,} are free; make room there or give another --cache-dir"
+            )
+    with contextlib.ExitStack() as stack:
+        for writer in sorted(writers, key=lambda one: one.path):
+            stack.enter_context(writer)
+        yield
 
 
 class CacheWriter:

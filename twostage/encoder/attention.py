@@ -1,7 +1,7 @@
 """Where the documents of a batch lie in its token matrix, and attention within each of them.
 
 A span has positions (total,), first (B,) the rows of the [CLS] tokens, attend for query, key and value of all rows, attend_first
-for a query of [CLS] alone (or several, one after another), and mean for vectors (B, D) out of (total, D).
+for a query of [CLS] alone (or several, one after another), and mean and max for vectors (B, D) float32 out of (total, D).
 """
 
 import torch
@@ -51,6 +51,9 @@ class EqualSpan:
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(self.b, self.t, -1).float().mean(1)
 
+    def max(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(self.b, self.t, -1).float().amax(1)
+
 
 class GroupedSpan:
     """Groups of documents, one token length in each, one group after another: (documents, tokens) a group. No padding, no
@@ -75,6 +78,9 @@ class GroupedSpan:
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([part.mean(rows) for part, rows in zip(self.parts, x.split(self.rows), strict=True)])
+
+    def max(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part.max(rows) for part, rows in zip(self.parts, x.split(self.rows), strict=True)])
 
 
 class PackedSpan:
@@ -108,6 +114,9 @@ class PackedSpan:
         # index_add_ is not deterministic on CUDA: the order in which it adds differs from run to run
         return torch.segment_reduce(x.float(), "mean", lengths=self.lengths.long(), axis=0, unsafe=True)
 
+    def max(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.segment_reduce(x.float(), "max", lengths=self.lengths.long(), axis=0, unsafe=True)
+
 
 class PaddedSpan:
     """Documents of different lengths where there is no variable-length attention: padded inside attention alone."""
@@ -137,7 +146,7 @@ class PaddedSpan:
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=scale)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
-    mean = PackedSpan.mean
+    mean, max = PackedSpan.mean, PackedSpan.max
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> bool:

@@ -99,8 +99,8 @@ def load_tokens(folder: Path, max_length: int, truncation: str, prefix: str = ""
     return Tokens(load_tokenizer(folder), max_length, truncation, prefix)
 
 
-def load_bert(folder: Path, *, pooler: bool = False):
-    """The checkpoint's encoder (BertModel, RobertaModel, ...) in float32 on the CPU, in eval mode.
+def load_bert(folder: Path, *, pooler: bool = False, layer: int = -1):
+    """The checkpoint's encoder (BertModel, RobertaModel, ...) in float32 on the CPU, in eval mode; cut after that layer.
 
     BadInput where the checkpoint lacks one of its weights, or has one of another shape than config.json says.
     """
@@ -108,6 +108,7 @@ def load_bert(folder: Path, *, pooler: bool = False):
     from twostage.encoder.weights import build, load_weights
 
     config = read_config(folder)
+    config["num_hidden_layers"] += 1 + layer
     weights = load_weights(weight_files(folder), config, pooler)
     return build("Model", config, weights, folder, add_pooling_layer=pooler)
 
@@ -116,7 +117,8 @@ class Encoder:
     """A frozen BERT on a device, for texts in any number. On a CPU the same text gives the same vector whatever is beside it;
     on a GPU its last bits depend on the batch.
 
-    pooling: cls is last_hidden_state[:, 0], pooler is BertModel's pooler_output, mean is over all tokens kept.
+    pooling: cls is last_hidden_state[:, 0], pooler is BertModel's pooler_output, mean and max are over all tokens kept, [CLS] and
+    [SEP] among them. Of another layer, or for several vectors of each text, give views: [(pooling, layer), ...]; see lanes.submit.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class Encoder:
         max_length: int = 512,
         truncation: str = "head",
         prefix: str = "",
-        pooling: str = "cls",
+        pooling: str | list[tuple[str, int]] = "cls",
         device: str = "auto",
         dtype: str = "auto",
         tokens_per_batch: int | None = None,
@@ -139,7 +141,7 @@ class Encoder:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.tokens = load_tokens(folder, max_length, truncation, prefix)
-        model = load_bert(folder, pooler=pooling == "pooler")
+        model = load_bert(folder, pooler=pooling == "pooler" or ("pooler", -1) in list(pooling))
         self.config, self.hidden_size = model.config, model.config.hidden_size
         self.bert = FoldedBert(model, pooling, device=self.device, dtype=getattr(torch, self.dtype))
         self.lanes = Lanes(self.bert, tokens_per_batch)

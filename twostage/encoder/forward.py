@@ -1,13 +1,17 @@
-"""BertModel's forward, and that of its family, with only the arithmetic that the pooled vector needs.
+"""BertModel's forward, and that of its family, with only the arithmetic that the vectors asked for need.
 
 Tokens of all documents of a batch lie in one matrix (total tokens, D) without padding. Beyond that three identities save work:
 
-- In the last layer cls and pooler need query, output projection and feed-forward of [CLS] alone.
+- In the last layer that is asked for cls and pooler need query, output projection and feed-forward of [CLS] alone.
 - There, keys and values need not exist either (on a CPU): a score q . (W_k x + b_k) is (W_k^T q) . x but for a constant, which
   softmax does not see, and a mixture of values sum p (W_v x + b_v) is W_v (sum p x) + b_v. So attention goes over the tokens
   themselves, with one query a head: 2 D^2 + 2 H T D multiplications a document in place of 2 T D^2 + 2 T D.
 - A bias that is added to the residual stream can be added by the norm before it, x' = x + b, since W x = W x' - W b is only another
   bias. Output projection and down projection then add their product to the stream in place.
+
+One pass gives vectors of several layers and poolings (views), each to the bit as if it were asked for alone: as the encoder cut after
+that layer gives it. So cls goes the short way in an inner layer too, before all tokens go through it; and where vectors are taken, a norm
+of their own leaves out what the layer after adds.
 
 On a CPU the residual stream and the norms are float32 whatever the products compute in, and all but attention goes block by block.
 
@@ -24,28 +28,37 @@ from transformers.activations import ACT2FN
 from twostage.encoder.family import pad_of_positions
 from twostage.encoder.products import FEW, FEWEST_ROWS, Product, block_rows, filled, in_blocks
 
+OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
+
 
 @dataclass
 class Layer:
     """One encoder layer; query, key and value in one product (3D outputs). The biases of `out` and `down` are in the norm before each."""
 
-    qkv: Product
+    number: int  # -1 is the encoder's last
+    asked: set[str]  # the poolings of it that are views
+    first: tuple[torch.Tensor, torch.Tensor] | None  # query, key and value where [CLS] attends alone
+    qkv: Product | None  # not in the last layer, where [CLS] is all that is asked for
     out: Product
     norm1: tuple[torch.Tensor, torch.Tensor]
     up: Product
     down: Product
-    norm2: tuple[torch.Tensor, torch.Tensor]
+    own: tuple[torch.Tensor, torch.Tensor]  # the second norm as the checkpoint has it: of views
+    norm2: tuple[torch.Tensor, torch.Tensor] | None  # and as the next layer wants it
 
 
 class FoldedBert:
-    """The weights of a BertModel in the dtype and place of the computation, and its forward. pooling: cls, pooler or mean."""
+    """The weights of a BertModel in the dtype and place of the computation, and its forward.
 
-    def __init__(self, model, pooling: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    pooling: one of POOLINGS, of the last layer; or V views, (pooling, layer) each."""
+
+    def __init__(self, model, pooling, device: str = "cpu", dtype: torch.dtype = torch.float32):
         def put(*tensors, dtype=dtype):
             return tuple(tensor.detach().to(device, dtype) for tensor in tensors)
 
         config, embeddings = model.config, model.embeddings
-        self.device, self.dtype, self.pooling = torch.device(device), dtype, pooling
+        self.device, self.dtype = torch.device(device), dtype
+        self.views = [(pooling, -1)] if isinstance(pooling, str) else list(pooling)
         self.on_gpu = self.device.type == "cuda"
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)
@@ -60,66 +73,90 @@ class FoldedBert:
         self.positions, self.pad = put(table, dtype=stream)[0], pad_of_positions(config.model_type, config.pad_token_id)
 
         # What the norm before each sublayer adds to the stream: the bias that the sublayer would add after it.
-        parts = model.encoder.layer
-        added = [part.attention.output.dense.bias for part in parts] + [torch.zeros(self.width)]
+        every = len(model.encoder.layer)
+        parts = model.encoder.layer[: every + 1 + max(layer for _, layer in self.views)]
+        added = [part.attention.output.dense.bias for part in parts]
         self.norm0 = put(*_norm(embeddings.LayerNorm, added[0]), dtype=stream)
         self.layers = []
-        for part, before, after in zip(parts, added, added[1:], strict=False):
+        for number, (part, before, after) in enumerate(zip(parts, added, [*added[1:], None], strict=True), -every):
+            asked = {pooling for pooling, layer in self.views if layer == number}
             own, between = part.attention.self, part.output.dense.bias
             weight, bias = (
                 torch.cat([getattr(one, kind) for one in (own.query, own.key, own.value)]) for kind in ("weight", "bias")
             )
             qkv, up = put(weight, _without(bias, weight, before)), part.intermediate.dense
-            self.last_qkv = qkv if part is parts[-1] and pooling != "mean" else None  # only [CLS] attends there
+            norm = part.output.LayerNorm
             self.layers.append(Layer(
-                qkv=None if self.last_qkv else Product(*qkv),
+                number, asked,
+                first=qkv if asked & {"cls", "pooler"} else None,
+                qkv=Product(*qkv) if after is not None or asked & OF_ALL_TOKENS else None,
                 out=Product(*put(part.attention.output.dense.weight)),
                 norm1=put(*_norm(part.attention.output.LayerNorm, between), dtype=stream),
                 up=Product(*put(up.weight, _without(up.bias, up.weight, between)), gelu=gelu),
                 down=Product(*put(part.output.dense.weight)),
-                norm2=put(*_norm(part.output.LayerNorm, after), dtype=stream),
+                own=put(norm.weight, norm.bias, dtype=stream),
+                norm2=None if after is None else put(*_norm(norm, after), dtype=stream),
             ))  # fmt: skip
         self.scratch = threading.local()  # a lane's own
-        self.pooler = Product(*put(model.pooler.dense.weight, model.pooler.dense.bias)) if pooling == "pooler" else None
+        pooler = model.pooler.dense if ("pooler", -1) in self.views else None
+        self.pooler = pooler and Product(*put(pooler.weight, pooler.bias))
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, span) -> torch.Tensor:
-        """ids (total,) of the tokens of B documents one after another, span where each lies -> vectors (B, D) float32."""
+        """ids (total,) of the tokens of B documents one after another, span where each lies -> vectors (B, D) float32; of several
+        views (V, B, D)."""
         at = span.positions if self.pad is None else positions_after_pad(ids, span.positions, self.pad)
         x = F.embedding(ids, self.words) + F.embedding(at, self.positions)  # (total, D)
-        layer, *others = self.layers
-        blocks = [self.normed(part, self.norm0) for part in self.cut(x)]
-        for after in others:
-            blocks = self.one_layer(layer, blocks, span)
-            layer = after
-        if self.pooling == "mean":
-            return span.mean(torch.cat(self.one_layer(layer, blocks, span))[: len(ids)])
-        x = torch.cat(blocks)[: len(ids)]
-        first = x[span.first]  # (B, D)
-        attend = self.attention_of_first if self.on_gpu else self.attention_without_keys
-        attended = attend(x.to(self.dtype), first.to(self.dtype), span)
-        return self.few(lambda a, x: self.pooled(self.rest_of_layer(layer, a, x)), attended, first).float()
+        blocks, found = [self.normed(part, self.norm0) for part in self.cut(x)], {}
+        for layer in self.layers:
+            if layer.first is not None:
+                found["cls", layer.number] = first = self.first_of_layer(layer, torch.cat(blocks)[: len(ids)], span)
+                if "pooler" in layer.asked:
+                    found["pooler", layer.number] = self.few(self.pooled, first)
+            if layer.qkv is None:
+                break
+            blocks, tokens = self.one_layer(layer, blocks, span)
+            if tokens:
+                tokens = torch.cat(tokens)[: len(ids)]
+                found |= {(pooling, layer.number): getattr(span, pooling)(tokens) for pooling in layer.asked & OF_ALL_TOKENS}
+        vectors = [found[view].float() for view in self.views]
+        return torch.stack(vectors) if len(vectors) > 1 else vectors[0]
 
-    def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> list[torch.Tensor]:
-        """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same."""
+    def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same for the next layer,
+        and as views have them; none where nobody asks."""
         qkv = self.joined([layer.qkv(x.to(self.dtype)) for x in blocks])  # (total or more, 3D)
         q, k, v = qkv.chunk(3, dim=-1)
         attended = span.attend(q[: len(span.positions)], k, v, self.heads)
-        return [self.rest_of_layer(layer, a, x) for a, x in zip(self.cut(attended), blocks, strict=True)]
+        stream, tokens = [], []
+        for a, x in zip(self.cut(attended), blocks, strict=True):
+            x = self.rest_of_layer(layer, a, x)
+            if layer.asked & OF_ALL_TOKENS:
+                tokens.append(self.normed(x, layer.own))
+            if layer.norm2 is not None:
+                stream.append(self.normed(x, layer.norm2))
+        return stream, tokens
+
+    def first_of_layer(self, layer: Layer, x: torch.Tensor, span) -> torch.Tensor:
+        """What the layer gives for [CLS] alone: the stream (total, D), which stays as it is -> (B, D)."""
+        first = x[span.first]
+        attend = self.attention_of_first if self.on_gpu else self.attention_without_keys
+        attended = attend(layer.first, x.to(self.dtype), first.to(self.dtype), span)
+        return self.few(lambda a, x: self.normed(self.rest_of_layer(layer, a, x), layer.own), attended, first)
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
-        return x if self.pooler is None else torch.tanh(self.pooler(x.to(self.dtype)))
+        return torch.tanh(self.pooler(x.to(self.dtype)))
 
-    def attention_of_first(self, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
+    def attention_of_first(self, qkv, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
         """[CLS] looks at its document: x (total, D), first (B, D) -> (B, D)."""
-        weight, bias = self.last_qkv
+        weight, bias = qkv
         d = self.width
         k, v = F.linear(x, weight[d:], bias[d:]).chunk(2, dim=-1)
         return span.attend_first(F.linear(first, weight[:d], bias[:d]), k, v, self.heads)
 
-    def attention_without_keys(self, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
+    def attention_without_keys(self, qkv, x: torch.Tensor, first: torch.Tensor, span) -> torch.Tensor:
         """The same, its H queries looking at the tokens themselves: see the module's first lines."""
-        (to_q, to_k, to_v), (bias_q, _, bias_v) = (part.chunk(3) for part in self.last_qkv)
+        (to_q, to_k, to_v), (bias_q, _, bias_v) = (part.chunk(3) for part in qkv)
         b, h = len(first), self.heads
 
         def probes(first):  # (n, D) -> (n, H, D)
@@ -133,10 +170,10 @@ class FoldedBert:
         return self.few(values, mixed.view(b, h, -1)) + bias_v
 
     def rest_of_layer(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Output projection and feed-forward, with their residuals and norms, of rows (n, D). Overwrites x."""
+        """Output projection and feed-forward, with their residuals and the norm between, of rows (n, D). Overwrites x."""
         x = self.normed(layer.out.added(x, attended), layer.norm1)
         up = self.activation(layer.up(x.to(self.dtype), None if self.on_gpu else self.room))
-        return self.normed(layer.down.added(x, up), layer.norm2)
+        return layer.down.added(x, up)
 
     def cut(self, x: torch.Tensor, rows: int = 0) -> list[torch.Tensor]:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""

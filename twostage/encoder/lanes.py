@@ -26,10 +26,10 @@ AHEAD = 2  # batches that a GPU has been given but not finished
 
 
 class Job:
-    """Documents on their way through the encoder. `vectors` (N, D) float32 is whole when wait() returns."""
+    """Documents on their way through the encoder. `vectors` (V, N, D) float32, of V views, is whole when wait() returns."""
 
-    def __init__(self, documents: int, width: int):
-        self.vectors = np.empty((documents, width), np.float32)
+    def __init__(self, views: int, documents: int, width: int):
+        self.vectors = np.empty((views, documents, width), np.float32)
         self.futures: list[Future] = []
 
     def wait(self, on_batch: Callable[[int], None] = lambda documents: None) -> np.ndarray:
@@ -70,15 +70,15 @@ class Lanes:
         torch.set_num_threads(self.threads)
 
     def encode(self, ids: list[np.ndarray]) -> np.ndarray:
-        """Vectors (N, D) float32 of N documents' token ids."""
+        """Vectors (N, D) float32 of N documents' token ids: of the first view, where there are several."""
         try:
-            return self.submit(ids).wait()
+            return self.submit(ids).wait()[0]
         finally:
             torch.set_num_threads(self.threads)
 
     def submit(self, ids: list[np.ndarray]) -> Job:
         """Queue N documents; returns at once."""
-        job = Job(len(ids), self.bert.width)
+        job = Job(len(self.bert.views), len(ids), self.bert.width)
         lengths = np.array([len(one) for one in ids], np.int64)
         arrange = sorted_batches if self.on_gpu else packed_batches
         run = self._run_on_gpu if self.on_gpu else self._run_on_cpu
@@ -101,7 +101,7 @@ class Lanes:
     def _encode_groups(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> None:
         flat = torch.from_numpy(np.concatenate([ids[row] for row in rows]))
         span = GroupedSpan(equal_length_groups([len(ids[row]) for row in rows]))
-        job.vectors[rows] = self.bert(flat, span).numpy()
+        job.vectors[:, rows] = self.bert(flat, span).numpy()
 
     def _run_on_gpu(self, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> int:
         if self.stopped.is_set():
@@ -137,7 +137,7 @@ class Lanes:
             event.synchronize()
             with self.tally:  # the GPU's own time: launching is none of it
                 self.busy_seconds += began.elapsed_time(event) / 1000
-            job.vectors[rows] = landed.numpy()
+            job.vectors[:, rows] = landed.numpy()
         return 0
 
     def _with_less_memory(self, encode, job: Job, ids: list[np.ndarray], rows: np.ndarray) -> None:

@@ -7,13 +7,13 @@ from twostage.encoder.checkpoint import trained_pooling
 CAPITALS = 0.03  # of the words of a vocabulary: an uncased one has none
 
 
-def remarks(folder: Path, backend, pooling: str) -> list[str]:
-    """Sentences on the model in `folder`, whose tokenizer (of the package tokenizers) is `backend`, when it pools that way."""
+def remarks(folder: Path, backend, poolings: list[str]) -> list[str]:
+    """Sentences on the model in `folder`, whose tokenizer (of the package tokenizers) is `backend`, when it pools these ways."""
     found = []
     trained = trained_pooling(folder)
-    if trained and trained != pooling:
+    if trained and trained not in poolings:
         way = f": --pooling {trained} gives those vectors" if trained in ("cls", "mean", "max") else ""
-        found.append(f"{folder}: was trained with {trained} pooling, asked is {pooling}{way}")
+        found.append(f"{folder}: was trained with {trained} pooling, asked is {', '.join(poolings)}{way}")
     return found + _case(folder, backend)
 
 

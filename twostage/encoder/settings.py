@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 from twostage.encoder.checkpoint import digest_files
-from twostage.encoder.family import check_max_length
+from twostage.encoder.family import check_max_length, read_config
 from twostage.errors import BadInput
 
 FORMATS = (1, 2)  # of vectors; a change by more than rounding makes a new one: 2 is bfloat16 with a float32 residual stream
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
-OPTIONAL = {"prefix": ""}  # left out while it has this value, so that a setting new today leaves old fingerprints as they are
-POOLINGS = ("cls", "pooler", "mean")
+OPTIONAL = {"prefix": "", "layer": "-1"}  # left out while so, that a setting new today leaves old fingerprints as they are
+POOLINGS = ("cls", "pooler", "mean", "max")
 TRUNCATIONS = ("head", "tail", "head-tail")
 NUMBERS = ("max_length", "format")  # the other fields are strings
 TEXT_LIMIT = 4096  # bytes of one setting
@@ -20,6 +20,7 @@ SHOWN = 60  # characters of a value in a message
 def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling: str, compute_dtype: str, **optional) -> dict:
     """The settings that decide a text's vector, by the names of ENCODER_FIELDS and OPTIONAL; BadInput for an impossible one."""
     check_max_length(folder, max_length)
+    check_view(folder, pooling, int(optional.get("layer", -1)))
     for name, value in optional.items():
         if value != OPTIONAL[name] and not fits_field(name, value):
             raise BadInput(f"--{name} {short(value)}: give text without NUL, of at most {TEXT_LIMIT:,} bytes")
@@ -36,6 +37,22 @@ def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling:
     } | given(optional)
 
 
+def check_view(folder: Path, pooling: str, layer: int) -> None:
+    """BadInput for vectors that the model in `folder` does not have."""
+    most = read_config(folder)["num_hidden_layers"]
+    if pooling not in POOLINGS:
+        raise BadInput(f"--pooling {short(pooling)}: give {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]}")
+    if not -most <= layer <= -1:
+        raise BadInput(f"--layer {layer}: {folder} has {most} layers; give -1 (the last) to -{most}")
+    if pooling == "pooler" and layer != -1:
+        raise BadInput(f"--pooling pooler --layer {layer}: the pooler stands on the last layer; give cls, mean or max")
+
+
+def view_of(settings: dict) -> tuple[str, int]:
+    """(pooling, layer) of encoder settings; the last layer is -1, the one before it -2."""
+    return settings["pooling"], int(settings.get("layer", OPTIONAL["layer"]))
+
+
 def given(settings: dict) -> dict:
     """Those of the OPTIONAL settings that do not have their default."""
     return {name: settings[name] for name, default in OPTIONAL.items() if settings.get(name, default) != default}
@@ -45,6 +62,8 @@ def fits_field(name: str, value: object) -> bool:
     """Whether an encoder setting has the type and size that the cache file keeps."""
     if name in NUMBERS:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    if name == "layer":
+        return isinstance(value, str) and re.fullmatch("-[1-9][0-9]{0,2}", value) is not None
     if not isinstance(value, str) or "\0" in value or re.search("[\ud800-\udfff]", value) and name in OPTIONAL:
         return False
     return 0 < len(value.encode("utf-8", "replace")) <= TEXT_LIMIT

@@ -22,6 +22,7 @@ import numpy as np
 from twostage import ranks
 from twostage.encoder.checkpoint import digest_files, find_model
 from twostage.encoder.encoder import Encoder
+from twostage.encoder.settings import view_of
 from twostage.errors import BadInput
 from twostage.extraction.dealing import AHEAD, Deal, Encoded, Here
 from twostage.extraction.links import Link, Links, as_bytes, as_text
@@ -35,7 +36,7 @@ class Crew:
 
     def __init__(self):
         self.links, self.together, self.remotes = [], None, []
-        self.cache = ""  # the path of the finished one, for the others to know
+        self.caches: list[str] = []  # the paths of the finished ones, for the others to know
 
     def __enter__(self) -> "Crew":
         if ranks.size() > 1:
@@ -50,13 +51,13 @@ class Crew:
             remote.ended = True
         for link in self.links:
             with suppress(BadInput):
-                link.send("stop", failed=np.array([error is not None]), cache=as_bytes(str(self.cache)))
+                link.send("stop", failed=np.array([error is not None]), caches=as_bytes(json.dumps(self.caches)))
         for remote in self.remotes:
             remote.listener.join(LEAVE_SECONDS)
         self.together.__exit__()
 
-    def prepare(self, corpus, folder, settings: dict, device: str, tokens_per_batch: int | None) -> None:
-        """Let the others load the model while rank 0 plans. device: as asked for on the command line."""
+    def prepare(self, corpus, folder, settings: list[dict], device: str, tokens_per_batch: int | None) -> None:
+        """Let the others load the model while rank 0 plans. settings: of each view; device: as asked for on the command line."""
         if self.links:
             about = {
                 "folder": str(folder.resolve()), "settings": settings, "device": device, "tokens_per_batch": tokens_per_batch
@@ -142,8 +143,8 @@ class Remote:
         self.room.release()
 
 
-def serve() -> str:
-    """Another rank's side: encode what rank 0 deals until all is done -> the path of the cache. BadInput where rank 0 failed."""
+def serve() -> list[str]:
+    """Another rank's side: encode what rank 0 deals until all is done -> the caches' paths. BadInput where rank 0 failed."""
     (link,) = Links().__enter__()
     for sign in (signal.SIGTERM, signal.SIGINT):  # as a rule rank 0 is asked to end too, and then ends this one
         signal.signal(sign, lambda *_: threading.Thread(target=_pass_on, args=(link,), daemon=True).start())
@@ -158,7 +159,7 @@ def serve() -> str:
                 worker.encode(int(arrays["number"][0]), arrays["rows"])
             elif word == "stop" and not arrays["failed"][0]:
                 link.send("bye")
-                return as_text(arrays["cache"])
+                return json.loads(as_text(arrays["caches"]))
             # A failure: rank 0 is to end first, since it says why. Its end is a BadInput here.
     finally:
         if worker:
@@ -188,7 +189,7 @@ class Worker:
             about = json.loads(as_text(arrays["about"]))
             settings, folder = about["settings"], find_model(about["folder"])
             encoder = load_encoder(folder, settings, about["device"], about["tokens_per_batch"])
-            check_same_model(folder, settings)
+            check_same_model(folder, settings[0])
             self.here = Here(corpus, encoder, self.deal)
             self.link.send("ready")
         except Exception as error:
@@ -215,11 +216,12 @@ def _pass_on(link: Link) -> None:
         link.send("asked to end")
 
 
-def load_encoder(folder, settings: dict, device: str, tokens_per_batch: int | None) -> Encoder:
-    """The encoder that these settings of a cache's identity mean."""
+def load_encoder(folder, settings: list[dict], device: str, tokens_per_batch: int | None) -> Encoder:
+    """The encoder that these settings of caches' identities mean, which differ in their views alone."""
     return Encoder(
-        folder, max_length=settings["max_length"], truncation=settings["truncation"], pooling=settings["pooling"],
-        prefix=settings.get("prefix", ""), device=device, dtype=settings["compute_dtype"], tokens_per_batch=tokens_per_batch,
+        folder, max_length=settings[0]["max_length"], truncation=settings[0]["truncation"], pooling=[*map(view_of, settings)],
+        prefix=settings[0].get("prefix", ""), device=device, dtype=settings[0]["compute_dtype"],
+        tokens_per_batch=tokens_per_batch,
     )  # fmt: skip
 
 

@@ -148,5 +148,5 @@ class Here:
                 return
             before, busy = busy, lanes.busy_seconds
             counts = np.array([len(one) for one in ids], np.int32)
-            self.deal.give(part, Encoded(done[None], counts, cut, **spent, encode=(busy - before) / lanes.lanes))
+            self.deal.give(part, Encoded(done, counts, cut, **spent, encode=(busy - before) / lanes.lanes))
             self.room.release()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twostage.cache.reuse import Lent
+from twostage.cache.writer import CacheWriter
 from twostage.extraction.dealing import Deal, Encoded
 from twostage.extraction.windows import Todo, Window, Windows
 from twostage.progress import Progress
@@ -36,14 +38,24 @@ class Times:
         return max(0.0, self.total - self.encode)
 
 
-class Pipeline:
-    """Fills a CacheWriter: each window is dealt in parts, brought together, and committed in a thread of its own.
+@dataclass
+class View:
+    """One of the caches that a pass fills: what it needs, and where its vectors stand in what is encoded (None: it needs none)."""
 
-    deal: those who encode take parts from it, and nobody needs to where nothing is left to encode.
+    writer: CacheWriter
+    lent: Lent
+    todo: Todo
+    place: int | None
+
+
+class Pipeline:
+    """Fills the caches of `views`: each window is dealt in parts, brought together, and committed in a thread of its own.
+
+    todo: theirs together. deal: those who encode take parts from it, and nobody needs to where nothing is left to encode.
     """
 
-    def __init__(self, writer, lent, todo: Todo, windows: Windows, deal: Deal):
-        self.writer, self.lent, self.todo, self.windows, self.deal = writer, lent, todo, windows, deal
+    def __init__(self, views: list[View], todo: Todo, windows: Windows, deal: Deal):
+        self.views, self.todo, self.windows, self.deal = views, todo, windows, deal
         self.times, self.told, self.lock = Times(), 0, threading.Lock()
         done = int(todo.done.sum())
         self.progress = Progress(len(todo.done), "documents", "encoding", done=done)
@@ -93,26 +105,32 @@ class Pipeline:
         self.advance(window.stop - window.first - len(window.rows))
 
     def _commit(self, window: Window, encoded: list[Encoded]) -> None:
+        """Commit a window in each cache that still lacks it."""
+        began = time.perf_counter()
+        for view in self.views:
+            if not view.todo.done[window.first : window.stop].all():
+                self._commit_view(view, window, encoded)
+        self.times.write += time.perf_counter() - began
+
+    def _commit_view(self, view: View, window: Window, encoded: list[Encoded]) -> None:
         """Bring a window together from what was encoded, lent and seen before, and commit it."""
-        began, first, stop = time.perf_counter(), window.first, window.stop
+        first, stop, todo = window.first, window.stop, view.todo
         n, rows = stop - first, window.rows - first
-        vectors = np.zeros((n, self.writer.identity.hidden_size), np.float32)
+        vectors = np.zeros((n, view.writer.identity.hidden_size), np.float32)
         token_count, truncated = np.zeros(n, np.int32), np.zeros(n, bool)
-        if encoded:
-            vectors[rows] = np.concatenate([part.vectors[0] for part in encoded])
+        if encoded and view.place is not None:
+            vectors[rows] = np.concatenate([part.vectors[view.place] for part in encoded])
             token_count[rows] = np.concatenate([part.counts for part in encoded])
             truncated[rows] = np.concatenate([part.cut for part in encoded])
-        lent = np.flatnonzero(self.todo.lent[first:stop])
+        lent = np.flatnonzero(todo.lent[first:stop])
         if len(lent):
-            vectors[lent], token_count[lent], truncated[lent] = self.lent.rows(first + lent)
-        same = ~self.todo.encode[first:stop] & ~self.todo.lent[first:stop] & ~self.todo.done[first:stop]
-        copies = np.flatnonzero(same)
-        twins = self.todo.twin[first + copies]
-        inside = twins >= first
+            vectors[lent], token_count[lent], truncated[lent] = view.lent.rows(first + lent)
+        copies = np.flatnonzero(~(todo.encode | todo.lent | todo.done)[first:stop])
+        twins = todo.twin[first + copies]
+        inside = (twins >= first) & ~todo.done[twins]
         before = copies[~inside]
         if len(before):
-            vectors[before], token_count[before], truncated[before] = self.writer.rows(twins[~inside])
+            vectors[before], token_count[before], truncated[before] = view.writer.rows(twins[~inside])
         here, there = copies[inside], twins[inside] - first
         vectors[here], token_count[here], truncated[here] = vectors[there], token_count[there], truncated[there]
-        self.writer.commit(first, vectors, token_count, truncated)
-        self.times.write += time.perf_counter() - began
+        view.writer.commit(first, vectors, token_count, truncated)

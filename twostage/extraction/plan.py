@@ -1,12 +1,12 @@
 """What an extraction will do and cost, from a sample, before it starts."""
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from twostage.files import free_space
 from twostage.progress import duration
 
 SAMPLE = 512  # documents, evenly over the corpus
@@ -17,7 +17,9 @@ TIMED_SECONDS = 1.0  # of batches, to estimate the speed from
 
 @dataclass
 class Plan:
-    """documents N, of which `encode` go through the encoder; tokens (S,) lengths of a sample without truncation."""
+    """documents N, of which `encode` go through the encoder; tokens (S,) lengths of a sample without truncation.
+
+    caches: the files, one a view, which take cache_bytes together."""
 
     documents: int
     classes: int
@@ -28,7 +30,7 @@ class Plan:
     tokens: np.ndarray
     max_length: int
     tokens_per_character: float
-    cache: Path
+    caches: list[Path]
     cache_bytes: int
     free_bytes: int
     on_gpu: bool = False
@@ -69,7 +71,10 @@ class Plan:
         if self.encode:
             rate = f"{self.rate:,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
             who = f" by {self.ranks} ranks" if self.ranks > 1 else ""
-            lines.append(f"plan: about {duration(self.seconds)} to encode{who} ({rate}), {size(self.cache_bytes)} on disk")
+            many = f" in {len(self.caches)} caches" if len(self.caches) > 1 else ""
+            lines.append(
+                f"plan: about {duration(self.seconds)} to encode{who} ({rate}), {size(self.cache_bytes)} on disk{many}"
+            )
         return lines
 
     @property
@@ -91,7 +96,7 @@ class Plan:
             ("committed before", f"{self.done:,}"),
             ("lent by caches", f"{self.lent:,}"),
             ("duplicate texts", f"{self.copies:,}"),
-            ("cache file", f"{self.cache}, {size(self.cache_bytes)}"),
+            *(("cache file", f"{cache}, {size(self.cache_bytes / len(self.caches))}") for cache in self.caches),
             ("free on that disk", size(self.free_bytes)),
             ("estimated time", f"{duration(self.seconds)}, at {self.rate:,.0f} tokens/s" if self.encode else "0:00"),
         ]
@@ -119,18 +124,21 @@ class Plan:
         ]
 
 
-def make_plan(corpus, identity, todo, tokens, cache: Path) -> Plan:
-    """Tokenize a sample of what is to be encoded; `tokens` is a Tokens. The speed is filled in by time_batches."""
+def make_plan(corpus, identity, todo, tokens, caches: list[Path]) -> Plan:
+    """Tokenize a sample of what is to be encoded; `tokens` is a Tokens. The speed is filled in by time_batches.
+
+    identity: of any of the caches, which differ in their vectors alone."""
     rows = np.flatnonzero(todo.encode)
     sample = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))] if len(rows) else rows
     lengths = tokens.full_lengths(corpus.texts(sample)) if len(sample) else np.zeros(0, np.int64)
     characters = int(corpus.characters[sample].sum())
     bytes_each = identity.hidden_size * np.dtype(identity.store_dtype).itemsize + 50
+    one_cache = len(todo.done) * bytes_each + sum(map(len, corpus.sources))
     return Plan(
         documents=len(todo.done), classes=len(identity.label_names), done=int(todo.done.sum()), lent=int(todo.lent.sum()),
         copies=todo.copies, encode=len(rows), tokens=lengths, max_length=tokens.max_length,
         tokens_per_character=float(lengths.sum()) / characters if characters else 1.0,
-        cache=cache, cache_bytes=len(todo.done) * bytes_each + sum(map(len, corpus.sources)), free_bytes=free_space(cache),
+        caches=caches, cache_bytes=len(caches) * one_cache, free_bytes=free_space(caches[0].parent),
     )  # fmt: skip
 
 
@@ -147,7 +155,7 @@ def time_batches(plan: Plan, corpus, todo, encoder) -> None:
     began = time.perf_counter()
     encoder.lanes.encode([ids[middle[0]]])
     plan.warm_up = time.perf_counter() - began
-    alone, *others = (encoder.lanes.encode([ids[middle[0]]] * many)[0] for many in (1, 3, 17))
+    alone, *others = (encoder.lanes.submit([ids[middle[0]]] * many).wait()[:, 0] for many in (1, 3, 17))
     plan.same_bits = all(alone.tobytes() == other.tobytes() for other in others)
     if plan.on_gpu:  # three full batches, and the second time: kernels are loaded at their first use
         enough = 3 * encoder.lanes.tokens_per_batch // max(1, len(ids[middle[0]]))
@@ -176,15 +184,7 @@ def expected_tokens(plan: Plan, characters: np.ndarray) -> np.ndarray:
     return np.clip(characters * plan.tokens_per_character, 3, plan.max_length)
 
 
-def free_space(path: Path) -> int:
-    """Bytes free where `path` would be written."""
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def size(count: int) -> str:
+def size(count: float) -> str:
     """1.3 GB, 20.5 MB or 12.0 kB."""
     for unit, one in (("GB", 1e9), ("MB", 1e6)):
         if count >= one:

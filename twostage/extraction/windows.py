@@ -8,7 +8,7 @@ import numpy as np
 from twostage.cache.format import PAGE_ROWS
 
 WINDOW_SECONDS = 15  # of work between two commits
-WINDOW_ROWS = 65536  # at most, whatever they cost: the vectors of a window are held in memory
+WINDOW_ROWS = 65536  # vectors at most, whatever they cost: those of a window are held in memory
 
 
 @dataclass
@@ -31,13 +31,24 @@ class Todo:
         return int((~self.done & ~self.encode & ~self.lent).sum())
 
 
-def what_to_do(digest: np.ndarray, done: np.ndarray, lent: np.ndarray) -> Todo:
-    """digest (N, 32) of the texts, done and lent (N,) bool: every text that nobody has yet is encoded once."""
+def twins(digest: np.ndarray) -> np.ndarray:
+    """digest (N, 32) of the texts -> (N,) the first document with the same text."""
     keys = np.ascontiguousarray(digest).view("V32").ravel()
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    twin = first[inverse]
-    own = twin == np.arange(len(keys))
+    return first[inverse]
+
+
+def what_to_do(twin: np.ndarray, done: np.ndarray, lent: np.ndarray) -> Todo:
+    """For one cache; twin, done and lent (N,): every text that nobody has yet is encoded once."""
+    own = twin == np.arange(len(twin))
     return Todo(done, ~done & ~lent & own, lent & ~done, twin)
+
+
+def in_one_pass(todos: list[Todo]) -> Todo:
+    """For several caches of the same documents: what one of them lacks goes through the encoder, for all."""
+    done, encode = np.all([t.done for t in todos], axis=0), np.any([t.encode for t in todos], axis=0)
+    have = np.all([t.done | t.lent for t in todos], axis=0)
+    return Todo(done, encode, have & ~done & ~encode, todos[0].twin)
 
 
 @dataclass
@@ -52,10 +63,10 @@ class Window:
 class Windows:
     """Cuts the pages that are not done into windows of neighbours, of about WINDOW_SECONDS each at `tokens_per_second`.
 
-    tokens (N,) is a guess of each document's length."""
+    tokens (N,) is a guess of each document's length; views, how many vectors a document has."""
 
-    def __init__(self, todo: Todo, tokens: np.ndarray, tokens_per_second: float):
-        self.todo, self.tokens, self.tokens_per_second = todo, tokens, tokens_per_second
+    def __init__(self, todo: Todo, tokens: np.ndarray, tokens_per_second: float, views: int = 1):
+        self.todo, self.tokens, self.tokens_per_second, self.views = todo, tokens, tokens_per_second, views
 
     def __iter__(self) -> Iterator[Window]:
         n = len(self.tokens)
@@ -67,7 +78,7 @@ class Windows:
             while end < len(open_pages) and open_pages[end] == page + end - at:
                 if end > at and (
                     total + cost[open_pages[end]] > WINDOW_SECONDS * self.tokens_per_second
-                    or (end - at + 1) * PAGE_ROWS > WINDOW_ROWS
+                    or (end - at + 1) * PAGE_ROWS * self.views > WINDOW_ROWS
                 ):
                     break
                 total += cost[open_pages[end]]

@@ -24,7 +24,7 @@ def start_head(run: Path, head: str, encoder: dict, label_names: list[str]) -> t
     if record["status"] != "complete":
         raise BadInput(f"--init-head {run}: the run is {record['status']}: give one that is complete")
     module, config = load_head(Path(run) / "head")
-    theirs, ours = ({name: one.get(name) for name in MUST_MATCH} for one in (config["encoder"], encoder))
+    theirs, ours = ({name: one.get(name, OPTIONAL.get(name)) for name in MUST_MATCH} for one in (config["encoder"], encoder))
     if wrong := differences(theirs, ours, ("head", "asked")):
         raise BadInput(f"--init-head {run}: its vectors came from another encoder: {'; '.join(wrong)}")
     if config["head"] != head:

@@ -77,7 +77,7 @@ def described(cache: FeatureCache, found) -> dict:
     """What run.json says of a view: what it is, and its best setting (nothing learned where every head diverged)."""
     setting = found[0] if found else None
     return {
-        "layer": cache.encoder.get("layer", -1),
+        "layer": int(cache.encoder.get("layer", -1)),
         "pooling": cache.encoder["pooling"],
         "val_accuracy": setting.accuracy if setting else 0.0,
         "deviation": setting.deviation if setting else 0.0,

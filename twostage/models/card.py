@@ -22,6 +22,9 @@ print(model.config.id2label[int(logits.argmax())])
 KEPT = {
     "head": "the first {n} tokens", "tail": "the last {n} tokens", "head-tail": "the first 128 and the last tokens, {n} in all,",
 }  # fmt: skip
+POOLED = {
+    "cls": "[CLS]", "pooler": "the pooler's output", "mean": "the mean over all tokens", "max": "the maximum over all tokens",
+}  # fmt: skip
 
 
 def write_card(folder: Path, record: dict, base_model: str | None = None, licence: str | None = None) -> None:
@@ -66,9 +69,9 @@ def _page(record: dict, config: dict, base_model: str | None, dataset: str) -> s
     settings, classes = config["twostage"], record["per_class"]
     native = config.get("model_type") != "twostage-bert"
     tuned = "its weights trained on" if record.get("encoder_lr") else "its weights as they were (frozen)"
-    below = {"cls": "[CLS]", "pooler": "the pooler's output", "mean": "the mean over all tokens"}.get(
-        settings["pooling"], settings["pooling"]
-    )
+    below = POOLED[settings["pooling"]]
+    if layer := settings.get("encoder", {}).get("layer"):
+        below += f" of layer {layer} (those after it are left out)"
     kept = KEPT.get(settings.get("truncation"), "{n} tokens").format(n=settings["max_length"])
     low, high = record["test_accuracy_ci95"]
     prefix = settings.get("encoder", {}).get("prefix", "")

@@ -2,8 +2,8 @@
 
 Saved as a transformers folder, safetensors only. One linear layer on [CLS] or the pooler's output is stored as the architecture's own
 class (BertForSequenceClassification, ...), so transformers' `pipeline("text-classification")` reads it with no code of ours: see
-folding.py. Three layers, and the mean, have no native class: `BertClassifier` below, known to transformers' Auto classes once this
-module is imported. Whichever it is, what is loaded here is a BertClassifier.
+folding.py. Three layers, the mean and the maximum have no native class: `BertClassifier` below, known to transformers' Auto classes
+once this module is imported. Whichever it is, what is loaded here is a BertClassifier.
 """
 
 import copy
@@ -25,7 +25,7 @@ from twostage.models.head import build_head, check_settings, fill_head, linear_l
 
 
 class ClassifierConfig(BertConfig):
-    """BertConfig plus `head` (1C, 3C, 3C-big), `activation`, `pooling` (cls, pooler, mean) and the architecture of the encoder."""
+    """BertConfig plus `head` (1C, 3C, 3C-big), `activation`, `pooling` (cls, pooler, mean, max) and the architecture of the encoder."""
 
     model_type = "twostage-bert"
     head: str = "1C"
@@ -37,7 +37,7 @@ class ClassifierConfig(BertConfig):
 
 
 class BertClassifier(BertPreTrainedModel):
-    """Token ids (B, T) -> logits (B, C): a head on last_hidden_state[:, 0], or on the pooler's output, or on the mean."""
+    """Token ids (B, T) -> logits (B, C): a head on last_hidden_state[:, 0], the pooler's output, the mean or the maximum."""
 
     config_class = ClassifierConfig
     accepts_loss_kwargs = True  # for the Trainer: the loss is divided by the weight of the global batch, once
@@ -59,6 +59,11 @@ class BertClassifier(BertPreTrainedModel):
             vectors = out.last_hidden_state[:, 0]  # (B, D)
         elif self.config.pooling == "pooler":
             vectors = out.pooler_output
+        elif self.config.pooling == "max":
+            hidden = out.last_hidden_state
+            if attention_mask is not None:
+                hidden = hidden.masked_fill(attention_mask[:, :, None] == 0, float("-inf"))
+            vectors = hidden.amax(1)
         elif attention_mask is None:
             vectors = out.last_hidden_state.mean(1)
         else:

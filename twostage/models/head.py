@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from twostage.encoder.family import read_json
-from twostage.encoder.settings import POOLINGS, TRUNCATIONS, fits_field
+from twostage.encoder.settings import OPTIONAL, POOLINGS, TRUNCATIONS, fits_field
 from twostage.errors import BadInput, shown
 from twostage.files import replacing_folder, write_tensors, write_text
 
@@ -111,6 +111,9 @@ def check_settings(config: dict) -> None:
     prefix = config.get("prefix", "")
     if prefix != "" and not fits_field("prefix", prefix):
         raise ValueError(f"prefix is {shown(repr(prefix))[:60]}, no text to put in front of another")
+    layer = config.get("layer", OPTIONAL["layer"])
+    if not fits_field("layer", layer):
+        raise ValueError(f"layer is {shown(repr(layer))[:60]}, not -1 (the last) or one before it")
     names = config.get("label_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("label_names is no list of names")

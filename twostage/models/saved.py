@@ -74,13 +74,14 @@ def load_folder(folder: Path, *, device: str = "auto", dtype: str = "auto") -> T
 
 def load_head_run(path: Path, model: str | None, device: str, dtype: str) -> Trained:
     from twostage.encoder.encoder import Encoder, resolve_device
+    from twostage.encoder.settings import view_of
     from twostage.models.head import load_head
 
     head, config = load_head(path / "head")
     folder = encoder_folder(path, config, model)
     settings, device = config["encoder"], resolve_device(device)
     encoder = Encoder(
-        folder, max_length=settings["max_length"], truncation=settings["truncation"], pooling=settings["pooling"],
+        folder, max_length=settings["max_length"], truncation=settings["truncation"], pooling=[view_of(settings)],
         prefix=settings.get("prefix", ""), device=device, dtype=pick_dtype(dtype, device, settings),
     )  # fmt: skip
     return Trained(encoder.tokens, encoder.lanes, head.requires_grad_(False), config["label_names"], settings)

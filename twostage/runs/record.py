@@ -113,7 +113,7 @@ class RunRecord:
     label_names: list[str] | None = key("the classes; every class number in the run is an index into this list")
     encoder: dict | None = key(
         "how texts became vectors: digests of the weights, config and tokenizer files, `max_length`, `truncation`, "
-        "`pooling`, `compute_dtype`, `format`"
+        "`pooling`, `compute_dtype`, `format`; `prefix`, and `layer` (`-2`) where it is not the last, as text"
     )
     n_train: Count | None = key("documents to train on")
     n_val: Count | None = key("documents to choose by")
