@@ -1,5 +1,6 @@
 """Several layers and poolings out of one pass: each cache has the bytes that it has alone, whatever happens on the way."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_every_view_of_one_pass_is_byte_equal_to_an_extraction_of_its_own(run, n
     for path, (pooling, layer) in zip(paths, VIEWS, strict=True):
         with open_cache(path) as cache:
             assert (cache.encoder["pooling"], cache.encoder.get("layer", "-1")) == (pooling, str(layer))
-        assert f"certificate of {pooling}, layer {layer}: 32 documents" in log
+        assert re.search(rf"certificate of {pooling}, layer {layer}: \d+ documents", log)
         facts = read_json(Path(f"{path}.json"))
         assert facts["certificate"]["largest_relative_error"] < facts["certificate"]["bound"] / 2
         assert facts["documents"]["encoded"] == 200 and facts["caches_of_the_pass"] == [one.name for one in paths]

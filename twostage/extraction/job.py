@@ -19,7 +19,7 @@ from twostage.errors import BadInput
 from twostage.extraction.certificate import certify
 from twostage.extraction.crew import Crew, load_encoder
 from twostage.extraction.dealing import Deal, Here
-from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times, View
+from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times, CacheView
 from twostage.extraction.plan import expected_tokens, make_plan, time_batches
 from twostage.extraction.windows import Windows, in_one_pass, twins, what_to_do
 from twostage.progress import duration, say
@@ -40,7 +40,7 @@ class Extraction:
     ):
         self.folder, self.tokens, self.corpus, self.writers = folder, tokens, corpus, writers
         self.device, self.tokens_per_batch, self.since = device, tokens_per_batch, since
-        self.views: list[View] = []  # of the caches that are not finished
+        self.views: list[CacheView] = []  # of the caches that are not finished
         self.times, self.encoder, self.crew, self.plan = Times(), None, Crew(), None
 
     def plan_only(self) -> list[str]:
@@ -98,7 +98,7 @@ class Extraction:
         for writer, done in zip(writers, each_done, strict=True):
             lent = find_vectors(writer.path.parent, writer.identity)
             todo = what_to_do(twin, done, lent.have)
-            self.views.append(View(writer, lent, todo, len(settings) if todo.encode.any() else None))
+            self.views.append(CacheView(writer, lent, todo, len(settings) if todo.encode.any() else None))
             settings += [writer.identity.encoder] if todo.encode.any() else []
         self.todo = in_one_pass([view.todo for view in self.views])
         paths = [writer.path for writer in writers]
@@ -186,7 +186,7 @@ class Extraction:
             f"it took {duration(times.total)} for {times.tokens / times.documents:,.0f}",
         ]
 
-    def write_facts(self, writer: CacheWriter, certificate: dict | None = None, view: View | None = None) -> None:
+    def write_facts(self, writer: CacheWriter, certificate: dict | None = None, view: CacheView | None = None) -> None:
         """Keep beside the cache what is true of this run alone; without a view it was there already, and only this file was lost."""
         times, lanes = self.times, self.encoder.lanes if self.encoder else None
         facts = {

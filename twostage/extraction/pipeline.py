@@ -39,7 +39,7 @@ class Times:
 
 
 @dataclass
-class View:
+class CacheView:
     """One of the caches that a pass fills: what it needs, and where its vectors stand in what is encoded (None: it needs none)."""
 
     writer: CacheWriter
@@ -54,7 +54,7 @@ class Pipeline:
     todo: theirs together. deal: those who encode take parts from it, and nobody needs to where nothing is left to encode.
     """
 
-    def __init__(self, views: list[View], todo: Todo, windows: Windows, deal: Deal):
+    def __init__(self, views: list[CacheView], todo: Todo, windows: Windows, deal: Deal):
         self.views, self.todo, self.windows, self.deal = views, todo, windows, deal
         self.times, self.told, self.lock = Times(), 0, threading.Lock()
         done = int(todo.done.sum())
@@ -112,7 +112,7 @@ class Pipeline:
                 self._commit_view(view, window, encoded)
         self.times.write += time.perf_counter() - began
 
-    def _commit_view(self, view: View, window: Window, encoded: list[Encoded]) -> None:
+    def _commit_view(self, view: CacheView, window: Window, encoded: list[Encoded]) -> None:
         """Bring a window together from what was encoded, lent and seen before, and commit it."""
         first, stop, todo = window.first, window.stop, view.todo
         n, rows = stop - first, window.rows - first
