@@ -19,7 +19,7 @@ from twostage.errors import BadInput
 from twostage.extraction.certificate import certify
 from twostage.extraction.crew import Crew, load_encoder
 from twostage.extraction.dealing import Deal, Here
-from twostage.extraction.pipeline import READ_ROWS, Pipeline, Times, CacheView
+from twostage.extraction.pipeline import READ_ROWS, CacheView, Pipeline, Times
 from twostage.extraction.plan import expected_tokens, make_plan, time_batches
 from twostage.extraction.windows import Windows, in_one_pass, twins, what_to_do
 from twostage.progress import duration, say
