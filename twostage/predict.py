@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -27,10 +28,10 @@ def build_parser() -> cli.Parser:
         epilog=EXAMPLES,
         usage="python -m twostage.predict RUN [TEXT ...] [options]",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, for instance runs/sweep")
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="a run folder, for instance runs/sweep")
     what = parser.add_argument_group("texts (standard input, a text a line, when none is given)")
     what.add_argument("texts", nargs="*", metavar="TEXT", help="a text to classify")
-    what.add_argument("--file", type=Path, metavar="FILE", help="a file or a pipe, a text a line")
+    what.add_argument("--file", type=cli.path, metavar="FILE", help="a file or a pipe, a text a line")
     what.add_argument(
         "--encoding", default="utf-8-sig", metavar="NAME",
         help="of the file or standard input, or auto: found out (default: utf-8-sig, which is UTF-8)",
@@ -64,8 +65,13 @@ def main(argv=None) -> int:
     args = build_parser().parse_intermixed_args(argv)  # options may stand before the texts
     if args.texts and args.file:
         raise BadInput("give texts or --file, not both")
-    lines, total = source_of(args)
+    with ExitStack() as files:
+        lines, total = source_of(args, files)
+        return answer(args, lines, total)
 
+
+def answer(args, lines: Iterable[str], total: int | None) -> int:
+    """Print what the run says of each text."""
     from twostage.models.saved import load_run
 
     trained = load_run(args.run, model=args.model or model_of_older_run(args.run), device=args.device, dtype=args.dtype)
@@ -112,21 +118,22 @@ def model_of_older_run(run: Path) -> str | None:
     return model if isinstance(model, str) and model else None
 
 
-def source_of(args) -> tuple[Iterable[str], int | None]:
-    """The texts as an iterator, and how many there are if that is known without reading them twice."""
+def source_of(args, files: ExitStack) -> tuple[Iterable[str], int | None]:
+    """The texts as an iterator, and how many there are if that is known without reading them twice; `files` closes what it opens."""
     from twostage.corpus.input_lines import InputLines
 
     if args.texts:
         # The bytes of the command line, whatever the locale took them for.
         return [utf8(os.fsencode(text), f"text {i}") for i, text in enumerate(args.texts, 1)], len(args.texts)
+    name = "standard input" if args.file is None else shown(args.file)
     try:
-        if args.file is None:
-            return InputLines(sys.stdin.buffer, "standard input", args.encoding, args.on_undecodable), None
-        stream = open(args.file, "rb")  # noqa: SIM115, read to its end
-        lines = InputLines(stream, shown(args.file), args.encoding, args.on_undecodable)
-        return lines, lines.count() if lines.stream.seekable() else None
+        stream = sys.stdin.buffer if args.file is None else files.enter_context(open(args.file, "rb"))  # noqa: SIM115, closed by `files`
+        lines = InputLines(stream, name, args.encoding, args.on_undecodable)
+        if lines.stream is not stream:
+            files.enter_context(lines.stream)
+        return lines, lines.count() if args.file is not None and lines.stream.seekable() else None
     except OSError as error:
-        raise BadInput(f"{shown(args.file)}: cannot be read ({error.strerror}): give a file, a text a line") from None
+        raise BadInput(f"{name}: cannot be read ({error.strerror}): give a file, a text a line") from None
 
 
 def utf8(raw: bytes, where: str) -> str:
