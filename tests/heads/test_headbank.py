@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twostage.heads.bank import HeadBank, Trial
+from twostage.heads.bank import HeadBank, Trial, _shares
 from twostage.heads.data import HeadData
+from twostage.heads.deep_stacks import DeepStacks
 from twostage.heads.sweep import RATES
 from twostage.heads.team import Team
 from twostage.metrics import balanced_weights
@@ -259,3 +260,36 @@ def test_an_error_of_any_member_of_a_team_is_raised_and_no_part_is_done_twice():
                 team.each(work, list(range(6)))
         team.each(done.append, [50, 51])
     assert sorted(done) == list(range(52))
+
+
+@pytest.mark.parametrize("head, activation", [("3C", "relu"), ("3C", "gelu"), ("3C-big", "tanh"), ("3C", "none")])
+def test_deep_heads_in_one_stack_as_on_a_gpu_end_where_torch_ends(head, activation, monkeypatch):
+    data, trials = make_data(), grid(head, rates=(1e-5, 1e-4, 1e-3), decays=(0.0, 0.1), seeds=(1, 2))
+    bank = HeadBank(trials, D, C, activation)
+    (shard, *_), lr, decay = bank.shards, [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
+    heads = [build_head(trial.head, D, C, activation, trial.seed) for trial in trials]
+    shard.trials, shard.stack = trials, DeepStacks(heads, lr, decay, torch.device("cpu"), activation)
+    bank.shards, bank.place = [shard], [(shard, h) for h in range(len(trials))]
+    bank.fit(data, 1, 0)
+    for h, trial in enumerate(trials):
+        assert distance(bank.head(h, best=False), train_alone(trial, data, activation=activation)) < 2e-5, trial
+
+
+def test_a_documents_share_of_its_batch_takes_as_many_operations_for_a_thousand_batches_as_for_one():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.n += 1
+            return func(*args, **(kwargs or {}))
+
+    counts = []
+    for n in (70, 64_010):
+        with Count() as count:
+            share = _shares(torch.zeros(n, dtype=torch.int64), 64, None)
+        counts.append(count.n)
+        alone = torch.cat([torch.ones(len(part)) / len(part) for part in torch.arange(n).split(64)])
+        assert torch.equal(share, alone)
+    assert counts[0] == counts[1]

@@ -61,7 +61,7 @@ class HeadBank:
         self.device, self.scaling = torch.device(device), scaling
         threads = torch.get_num_threads()
         workers = min(threads, MOST_WORKERS, len(trials)) if self.device.type == "cpu" else 1
-        if trials[0].head == "1C":  # a few linear heads are one good matrix product; fewer are not worth a thread
+        if trials[0].head == "1C" or self.device.type != "cpu":  # a few linear heads are one good product; fewer need no thread
             self.workers = parts = min(workers, max(1, len(trials) // HEADS_A_WORKER))
         else:
             self.workers, parts = workers, len(trials)
@@ -180,5 +180,10 @@ class HeadBank:
 
 def _shares(labels, batch_size: int, class_weight):
     """The weight of each document in the mean of its batch, (n,)."""
-    weight = torch.ones(labels.numel(), device=labels.device) if class_weight is None else class_weight[labels]
+    if class_weight is None:
+        n = labels.numel()
+        share = torch.full((n,), 1 / batch_size, device=labels.device)
+        share[n - n % batch_size :] = 1 / max(n % batch_size, 1)
+        return share
+    weight = class_weight[labels]
     return torch.cat([part / part.sum() for part in weight.split(batch_size)])

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from twostage.heads.deep_stack import DeepStack
+from twostage.heads.deep_stacks import DeepStacks
 from twostage.heads.linear_stack import LinearStack
 from twostage.models.head import build_head
 
@@ -12,14 +13,16 @@ GATHER_ROWS = 512  # documents gathered at a time: fewer, longer operations, bet
 
 
 class Shard:
-    """H linear heads, or one deeper head; `trials` have head, lr, seed and weight_decay."""
+    """H linear heads, or one deeper head, on a GPU several; `trials` have head, lr, seed and weight_decay."""
 
     def __init__(self, trials: list, hidden: int, classes: int, activation: str, device: torch.device, scaling=None):
         self.trials, self.classes, self.device, self.scaling = trials, classes, device, scaling
         heads = [build_head(trial.head, hidden, classes, activation, trial.seed) for trial in trials]
+        lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
         if trials[0].head == "1C":
-            lr, decay = [trial.lr for trial in trials], [trial.weight_decay for trial in trials]
             self.stack = LinearStack(heads, lr, decay, device)
+        elif device.type != "cpu":
+            self.stack = DeepStacks(heads, lr, decay, device, activation)
         else:
             self.stack = DeepStack(heads[0], trials[0].lr, trials[0].weight_decay, device, activation)
 
