@@ -25,6 +25,19 @@ def test_split_folders_above_or_below_the_class_folders_are_splits(pattern, tmp_
     assert documents(corpus)[pattern.format(split="test", name="pos", i=3)] == ["pos", "test", "test pos 3"]
 
 
+@pytest.mark.parametrize("splits", [("training", "testing"), ("20news-bydate-train", "20news-bydate-test"), ("Train", "Eval")])
+def test_split_folders_have_the_names_that_people_give_them(splits, tmp_path):
+    corpus = read_corpus(reviews(tmp_path, splits=splits, **{f"{splits[0]}/urls.txt": "http://example.org"}))
+    assert corpus.label_names == ["neg", "pos"] and len(corpus) == 120
+    assert documents(corpus)[f"{splits[0]}/neg/3_7.txt"][1] == "train"
+
+
+def test_a_class_may_be_called_like_a_split_inside_a_split(tmp_path):
+    texts = {f"{s}/{c}/{i}.txt": f"{s} {c} {i}" for s in ("train", "dev") for c in ("test", "comp.train") for i in range(20)}
+    corpus = read_corpus(write_tree(tmp_path, texts))
+    assert corpus.label_names == ["comp.train", "test"] and len(corpus) == 80
+
+
 def test_files_beside_class_folders_are_no_documents_and_are_named(tmp_path):
     more = {f"{s}/urls_{c}.txt": "http://example.org" for s in ("train", "test") for c in ("neg", "pos")}
     corpus = read_corpus(reviews(tmp_path, **more, **{"README": "x", "imdb.vocab": "y"}))

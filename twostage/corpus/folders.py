@@ -4,13 +4,17 @@ Names are their bytes as UTF-8 (what is not UTF-8 stays as lone surrogates), wha
 """
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from twostage.errors import shown
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 SNIFFED = 4096  # bytes that tell text from other things
 SAMPLES = 4  # files of a suffix that are looked into
 COMMON = 0.1  # of all files: a suffix that so many documents have is no accident
@@ -66,6 +70,11 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def split_of(folder: str) -> str | None:
+    """The split that a folder is named after, if it is: train, or what ends in it, as 20news-bydate-train."""
+    return SPLIT_NAMES.get(re.split("[._-]", folder.lower())[-1])
+
+
 def suffix_of(name: str) -> str:
     """ ".txt"; "" for none, and for what is none, as in sci.space or 51060."""
     suffix = os.path.splitext(name)[1].lower()
@@ -114,12 +123,12 @@ def class_folders(root: Path) -> list[ClassFolder]:
     """
     tops = subfolders(root)
     full = {name for name in tops if has_documents(root, name)}
-    inside = {name: subfolders(root, name) for name in tops if name not in full or name.lower() in SPLIT_NAMES}
-    splits = [n for n in inside if n.lower() in SPLIT_NAMES and _with_documents(root, n, inside[n])]
-    others = {name for name in full if name.lower() not in SPLIT_NAMES}
-    if any(SPLIT_NAMES[n.lower()] == "train" for n in splits) and not (others and full & set(splits)):
+    inside = {name: subfolders(root, name) for name in tops if name not in full or split_of(name)}
+    splits = [n for n in inside if split_of(n) and _with_documents(root, n, inside[n])]
+    others = {name for name in full if not split_of(name)}
+    if any(split_of(n) == "train" for n in splits) and not (others and full & set(splits)):
         return [
-            ClassFolder(name, SPLIT_NAMES[split.lower()], f"{split}/{name}")
+            ClassFolder(name, split_of(split), f"{split}/{name}")
             for split in splits
             for name in _with_documents(root, split, inside[split])
         ]

@@ -16,6 +16,7 @@ from twostage.corpus.folders import (
     has_documents,
     hidden,
     is_document,
+    split_of,
     subfolders,
 )  # fmt: skip
 from twostage.errors import BadInput, shown
@@ -79,7 +80,7 @@ def _folder(path: Path) -> Layout:
         raise BadInput(f"{shown(path)}: {_why_empty(path, [name for _, name in parts])}")
     if folders[0].split is None:
         return Layout("a tree of class folders", path, folders=folders)
-    tops = {(one.split, part) for one in folders for part in one.path.split("/") if part.lower() in SPLIT_NAMES}
+    tops = {(one.split, next(part for part in one.path.split("/") if split_of(part) == one.split)) for one in folders}
     _refuse_twice(path, sorted(tops))
     return Layout("a tree of class folders in split folders", path, folders=folders)
 
