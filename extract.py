@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import twostage as ts
-from twostage.cli import CORPUS_SETTINGS, ENCODER_SETTINGS, Parser, add_corpus_options, run, whole_number
+from twostage.cli import CORPUS_SETTINGS, ENCODER_SETTINGS, Parser, add_corpus_options, path, run, whole_number
 from twostage.errors import BadInput
 
 POOLINGS = ("cls", "pooler", "mean", "max")
@@ -53,7 +53,7 @@ def build_parser() -> Parser:
     )
     group = parser.add_argument_group("instead of extracting")
     group.add_argument("--plan", action="store_true", help="print what would be done and what it would cost")
-    group.add_argument("--verify", metavar="CACHE", type=Path, help="re-read a cache, print the verdict, exit 0 or 1")
+    group.add_argument("--verify", metavar="CACHE", type=path, help="re-read a cache, print the verdict, exit 0 or 1")
     return parser
 
 

@@ -35,7 +35,7 @@ def build_parser() -> cli.Parser:
         "--activation", choices=("relu", "gelu", "tanh", "none"), default="relu",
         help="between the layers of 3C and 3C-big (default: relu)",
     )  # fmt: skip
-    what.add_argument("--init-head", type=Path, metavar="RUN", help="start the classifier from this run of train_head.py")
+    what.add_argument("--init-head", type=cli.path, metavar="RUN", help="start the classifier from this run of train_head.py")
     what.add_argument(
         "--lr-scale", type=cli.number("--lr-scale", 0, 1e9, open_low=True), default=1.0, metavar="X",
         help="multiplies the recipes' rates; 100 names the run B4C3-x100 (default: 1)",
@@ -80,7 +80,7 @@ def build_parser() -> cli.Parser:
         help="write event files for TensorBoard beside metrics.jsonl (pip install tensorboard)",
     )
     memory.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
+        "--runs-dir", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
     )
     return parser
 

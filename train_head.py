@@ -29,7 +29,7 @@ def build_parser() -> cli.Parser:
     parser.add_argument(
         "cache",
         nargs="*",
-        type=Path,
+        type=cli.path,
         metavar="CACHE",
         help="an .h5 file of extract.py (default: the only one in cache/); several of the same documents with --sweep: which "
         "layer, pooling or encoder",
@@ -98,10 +98,10 @@ def build_parser() -> cli.Parser:
         help="write event files for TensorBoard beside metrics.jsonl (pip install tensorboard)",
     )
     run.add_argument(
-        "--cache-dir", type=Path, default=Path("cache"), metavar="DIR", help="where CACHE is looked for (default: cache)"
+        "--cache-dir", type=cli.path, default=Path("cache"), metavar="DIR", help="where CACHE is looked for (default: cache)"
     )
     run.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
+        "--runs-dir", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
     )
     return parser
 

@@ -125,3 +125,16 @@ def test_a_path_on_standard_output_is_the_bytes_that_it_has_on_the_disk(tmp_path
 def test_a_full_disk_that_nobody_foresaw_is_one_line():
     code = "import sys; from twostage import cli\ndef main(argv): raise OSError(28, 'disk is full', 'runs/x')\nsys.exit(cli.run(main))"
     expect_refusal(run_script("-c", code), "runs/x: disk is full")
+
+
+def test_a_tilde_that_no_shell_has_replaced_is_the_home_folder(monkeypatch):
+    import extract
+    import finetune
+    import train_head
+
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for script, words in ((extract, ["~/news"]), (train_head, ["~/a.h5"]), (finetune, ["~/news", "--runs-dir=~/runs"])):
+        args = vars(script.build_parser().parse_args([*words, "--cache-dir=~/x"]))
+        assert str(args["cache_dir"]) == "/home/somebody/x"
+        assert str(args.get("corpus", "/home/somebody/news")) == "/home/somebody/news"
+        assert "~" not in str(args)

@@ -32,10 +32,10 @@ def build_parser() -> cli.Parser:
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=cli.whole_number(0, "--seed"), default=0, metavar="N", help="of the solver (default: 0)")
     group.add_argument(
-        "--cache-dir", type=Path, default=Path("cache"), metavar="DIR", help="where the demo is built (default: cache)"
+        "--cache-dir", type=cli.path, default=Path("cache"), metavar="DIR", help="where the demo is built (default: cache)"
     )
     group.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
+        "--runs-dir", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
     )
     return parser
 

@@ -27,9 +27,9 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="python -m twostage.export", description=__doc__, epilog=EXAMPLES, usage="python -m twostage.export RUN [options]"
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, for instance runs/1C3")
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="a run folder, for instance runs/1C3")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder to write, which must not exist yet (default: RUN/model)"
+        "--out", type=cli.path, metavar="DIR", help="folder to write, which must not exist yet (default: RUN/model)"
     )
     parser.add_argument("--model", metavar="MODEL", help="the encoder of the run, when it is not where training saw it")
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx (into RUN/model, where that stands already)")

@@ -114,6 +114,11 @@ def utf8_text(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{ascii(text)} is not UTF-8") from None
 
 
+def path(text: str) -> Path:
+    """An argparse type: a path. No shell makes ~ the home folder in --cache-dir=~/x."""
+    return Path(os.path.expanduser(text))
+
+
 learning_rate = number("a learning rate", 0, 1000, open_low=True)
 
 
@@ -122,6 +127,7 @@ def add_reading_options(parser: Parser, corpus_optional: bool = False) -> None:
     group = parser.add_argument_group("corpus")
     group.add_argument(
         "corpus",
+        type=os.path.expanduser,
         metavar="CORPUS",
         nargs="?" if corpus_optional else None,
         help="a folder or file of labelled texts, or the word demo",
@@ -195,5 +201,5 @@ def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
         "--seed", type=whole_number(0, "--seed"), default=0, metavar="N", help="seed of everything random (default: 0)"
     )
     group.add_argument(
-        "--cache-dir", type=Path, default=Path("cache"), metavar="DIR", help="folder of the feature caches (default: cache)"
+        "--cache-dir", type=path, default=Path("cache"), metavar="DIR", help="folder of the feature caches (default: cache)"
     )

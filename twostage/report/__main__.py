@@ -7,7 +7,7 @@ python -m twostage.report --runs-dir runs --markdown > tables.md
 import sys
 from pathlib import Path
 
-from twostage.cli import Parser, run
+from twostage.cli import Parser, path, run
 from twostage.report.build import existing, write_report
 from twostage.report.markdown import markdown
 from twostage.runs.groups import group_runs
@@ -21,7 +21,7 @@ def build_parser() -> Parser:
         epilog="examples:\n  python -m twostage.report\n  python -m twostage.report --runs-dir runs --markdown > tables.md",
     )
     parser.add_argument(
-        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
+        "--runs-dir", type=path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
     )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown instead, for a paper or a README")
     return parser
