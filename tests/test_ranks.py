@@ -1,4 +1,4 @@
-"""Several ranks, started by the real torchrun: the same bytes as one process, and a line and whole windows when one fails."""
+"""Several ranks under torchrun's agent: the same bytes as one process, and a line and whole windows when one fails."""
 
 import signal
 import subprocess
@@ -9,13 +9,13 @@ import pytest
 
 import extract
 from tests.conftest import expect_refusal, make_bert, make_tree, run_script
-from tests.torchrun import BOUND, ended, torchrun
+from tests.torchrun import BOUND, DIFFERENT, Ranks, ended, refused_by_rank_1, torchrun, two_machines
 
-# extract.py as torchrun starts it, with pages for windows. `trouble` is a line of Python for what is to go wrong.
+# Before extract.py begins: pages for windows, and what may go wrong.
 DRIVER = """
 import os, signal, sys, time
-import extract
 from twostage.cache.writer import CacheWriter
+from twostage.corpus import again
 from twostage.corpus.reader import Corpus
 from twostage.extraction import pipeline, windows
 windows.WINDOW_SECONDS, pipeline.READ_ROWS = 0, 16
@@ -28,22 +28,22 @@ def after_windows(number, act):
         len(windows_done) == number and act()
     CacheWriter.commit = commit
 def at_part(number, act):
-    real = Corpus.texts
-    def texts(self, rows):
-        if len(rows) <= 16:
-            reads.append(1)
-            len(reads) >= number and act()
-        return real(self, rows)
-    Corpus.texts = texts
+    for kind in (Corpus, again.Elsewhere):
+        def texts(self, rows, real=kind.texts):
+            if len(rows) <= 16:
+                reads.append(1)
+                len(reads) >= number and act()
+            return real(self, rows)
+        kind.texts = texts
 def kill(pid, sign=signal.SIGKILL):
     os.kill(pid, sign)
     time.sleep(60)
 def slowly():
     time.sleep(0.2)
-trouble
-from twostage.cli import run
-sys.exit(run(extract.main, several=True))
+def mark(path):
+    open(path, "w").close()
 """
+SCRIPT = "\nimport extract\nfrom twostage.cli import run\nsys.exit(run(extract.main, several=True))\n"
 
 
 class Place:
@@ -57,18 +57,19 @@ class Place:
             b.write_bytes(a.read_bytes())
 
     def words(self, cache: str) -> list[str]:
-        words = [self.news, "--model", self.bert, "--max-length", 64, "--device", "cpu", "--dtype", "float32"]
+        words = ["news", "--model", "bert", "--max-length", 64, "--device", "cpu", "--dtype", "float32"]
         return [str(word) for word in [*words, "--cache-dir", self.base / cache]]
 
-    def alone(self, cache: str) -> bytes:
+    def alone(self, cache: str, monkeypatch) -> bytes:
         """The cache after one process has finished it, or made it."""
+        monkeypatch.chdir(self.base)
         assert extract.main(self.words(cache)) == 0
         return self.file(cache)
 
-    def start(self, ranks: int, cache: str, trouble: str = "") -> subprocess.Popen:
-        driver = self.base / f"{cache}{ranks}.py"
-        driver.write_text(DRIVER.replace("trouble\n", trouble + "\n"), encoding="utf-8")
-        return torchrun(ranks, driver, *self.words(cache))
+    def start(self, ranks: int, cache: str, trouble: str = "", where="", *more) -> Ranks:
+        """where: Python for the folder in which a rank starts, relative to the base."""
+        go = f"\nos.chdir(os.path.join({str(self.base)!r}, {where or repr('')}))\n"
+        return Ranks(ranks, "extract", [*self.words(cache), *more], self.base, DRIVER + go + trouble)
 
     def file(self, cache: str) -> bytes:
         (path,) = (self.base / cache).glob("*.h5")
@@ -78,28 +79,29 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("ranks"))
-    place.whole = place.alone("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        place.whole = place.alone("alone", patch)
     return place
 
 
 def test_rank_0_killed_and_gone_on_with_by_more_ranks_one_of_them_slow_gives_the_same_bytes(place):
-    began = time.monotonic()
-    status, out, log = ended(place.start(2, "killed", "rank == 0 and after_windows(3, lambda: kill(os.getpid()))"))
+    ranks = place.start(3, "killed", "rank == 0 and after_windows(3, lambda: kill(os.getpid()))")
+    status, out, log = ranks.ended()
     assert status != 0
-    assert time.monotonic() - began < BOUND / 2
+    assert ranks.seconds < BOUND / 2
     assert out == ""
     assert "Traceback" not in log
-    status, out, log = ended(place.start(3, "killed", "rank == 1 and at_part(1, slowly)"))
+    status, out, log = place.start(4, "killed", "rank == 1 and at_part(1, slowly)").ended()
     assert status == 0, log
     assert out.count("\n") == 1
     assert "committed before" in log
-    assert "by 3 ranks" in log
+    assert "by 4 ranks" in log
     assert log.count("certificate:") == 1
     assert place.file("killed") == place.whole
 
 
-def test_a_rank_that_is_killed_is_named_in_a_line_and_whole_windows_are_kept(place):
-    status, out, log = ended(place.start(2, "gone", "at_part(3, lambda: kill(os.getpid()) if rank else slowly())"))
+def test_a_rank_that_is_killed_is_named_in_a_line_and_whole_windows_are_kept(place, monkeypatch):
+    status, out, log = place.start(2, "gone", "at_part(3, lambda: kill(os.getpid()) if rank else slowly())").ended()
     assert status != 0
     assert out == ""
     said = [line for line in log.split("\n") if "is gone" in line]
@@ -107,50 +109,51 @@ def test_a_rank_that_is_killed_is_named_in_a_line_and_whole_windows_are_kept(pla
     assert "rank 1" in said[0]
     assert "run the same command again" in said[0]
     assert "Traceback" not in log
-    assert place.alone("gone") == place.whole
+    assert place.alone("gone", monkeypatch) == place.whole
 
 
-def test_several_views_by_two_ranks_have_the_bytes_that_each_has_alone(place):
+def test_several_views_by_two_ranks_have_the_bytes_that_each_has_alone(place, monkeypatch):
     views = ["--pooling", "mean", "cls", "--layer", "-2", "-1"]
-    status, out, log = ended(torchrun(2, "extract.py", *place.words("views"), *views))
+    status, out, log = place.start(2, "views", "", "", *views).ended()
     assert status == 0, log
     paths = [Path(line) for line in out.split()]
     assert len(paths) == 4 and paths[3].read_bytes() == place.whole
+    monkeypatch.chdir(place.base)
     assert extract.main([*place.words("one view"), "--pooling", "mean", "--layer", "-2"]) == 0
     assert paths[0].read_bytes() == place.file("one view")
 
 
-def test_bad_input_that_only_another_rank_meets_is_one_line_from_rank_0(place, tmp_path):
-    other = make_bert(tmp_path / "other", seed=1)
-    trouble = f"""
-import pathlib
-from twostage.extraction import crew
-if rank: crew.find_model = lambda name: pathlib.Path({str(other)!r})
-at_part(1, slowly)
-"""
-    status, out, log = ended(place.start(2, "differs", trouble))
-    assert status != 0
-    assert out == ""
-    said = [line for line in log.split("\n") if "differs from rank 0" in line]
-    assert len(said) == 1
-    assert "rank 1 on" in said[0]
-    assert "Traceback" not in log
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_a_corpus_or_model_that_differs_on_one_machine_is_a_line_from_rank_0(what, place, tmp_path):
+    where = two_machines(place.base, tmp_path, what)
+    said = refused_by_rank_1(place.start(2, f"differs {what}", "at_part(1, slowly)", where), what)
+    assert {"news": "not as rank 0 has read it", "bert": "not rank 0's weights"}.get(what, "") in said
 
 
-def test_sigterm_to_torchrun_keeps_whole_windows_and_is_said_once(place):
-    mark = place.base / "two windows are written"
-    process = place.start(2, "asked", f"at_part(1, slowly)\nrank or after_windows(2, lambda: open({str(mark)!r}, 'w').close())")
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_keeps_whole_windows_and_is_said_once(sign, place, monkeypatch):
+    cache = sign.name
+    written = place.base / f"two windows are written before {cache}"
+    trouble = f"at_part(1, slowly)\nrank or after_windows(2, lambda: mark({str(written)!r}))"
+    if sign == signal.SIGTERM:  # torchrun itself
+        driver = place.base / "driver.py"
+        driver.write_text(f"{DRIVER}os.chdir({str(place.base)!r})\n{trouble}{SCRIPT}", encoding="utf-8")
+        process = torchrun(2, driver, *place.words(cache))
+    else:
+        process = place.start(2, cache, trouble)
     end = time.monotonic() + BOUND
-    while not mark.exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    while not written.exists() and time.monotonic() < end:
+        time.sleep(0.02)
     began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    status, out, log = ended(process)
+    process.send_signal(sign)
+    status, out, log = ended(process) if isinstance(process, subprocess.Popen) else process.ended()
     assert status != 0
     assert time.monotonic() - began < 30
+    assert out == ""
     assert log.count("documents are kept") == 1
+    assert log.count(".py: interrupted") == 1
     assert "Traceback" not in log
-    assert place.alone("asked") == place.whole
+    assert place.alone(cache, monkeypatch) == place.whole
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])

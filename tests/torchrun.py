@@ -1,13 +1,16 @@
-"""Several ranks started by the real torchrun, every wait bounded."""
+"""Several ranks started by torchrun, or by its agent out of a process that has imported everything; every wait bounded."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make_bert
+from tests.forked import CONTEXT
 
 BOUND = 180  # seconds that any run here may take on a slow machine
 
@@ -25,16 +28,107 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
     try:
         out, log = process.communicate(timeout=BOUND)
     except subprocess.TimeoutExpired:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in [*map(int, children), process.pid]:  # each rank is in a session of its own
-            os.kill(pid, signal.SIGKILL)
+        kill_all(process.pid)
         raise
     return process.returncode, out, re.split(r'Traceback .*\n  File "<frozen runpy>', log)[0]
 
 
-def last_lines(log: str) -> list[str]:
-    return [
-        line
-        for line in log.split("\n")
-        if line.startswith(("extract.py", "slow", "killed", "differs", "asked")) or "kept" in line
-    ]
+def kill_all(agent: int) -> None:
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    for pid in [*map(int, children), agent]:  # each rank is in a session of its own
+        os.kill(pid, signal.SIGKILL)
+
+
+class Ranks:
+    """Ranks that torchrun's agent has forked: script(*words) in each, with its environment and its signals.
+
+    script: of the name of a module, in which main(argv) is called. trouble: Python for what is to go wrong, run before it.
+    """
+
+    def __init__(self, ranks: int, script: str, words: list[str], place: Path, trouble: str = ""):
+        self.files = [place / f"{name} {time.monotonic_ns()}" for name in ("out", "log")]
+        self.began = time.monotonic()
+        self.process = CONTEXT.Process(target=_agent, args=(ranks, script, words, self.files, trouble))
+        self.process.start()
+
+    def send_signal(self, sign: int) -> None:
+        os.kill(self.process.pid, sign)
+
+    def ended(self) -> tuple[int, str, str]:
+        """As `ended`."""
+        self.process.join(BOUND)
+        if self.process.is_alive():
+            kill_all(self.process.pid)
+            raise AssertionError(f"waited {BOUND} s for ranks to end; they said: {self.files[1].read_text()}")
+        self.seconds = time.monotonic() - self.began
+        return self.process.exitcode, *(file.read_text(encoding="utf-8") for file in self.files)
+
+
+DIFFERENT = ("news", "bert", "news gone", "bert gone")
+
+
+def two_machines(base: Path, place: Path, what: str) -> str:
+    """Folders 0 and 1 in place with the news and bert of base, but in 1 one of them differs or is gone -> Python for os.chdir."""
+    for name in ("0", "1"):
+        (place / name).mkdir()
+        for part in ("news", "bert"):
+            (place / name / part).symlink_to(base / part)
+    part = place / "1" / what.split()[0]
+    part.unlink()
+    if what == "news":
+        shutil.copytree(base / "news", part)
+        for file in part.glob("*/*.txt"):
+            file.write_text(file.read_text(encoding="utf-8") + "的", encoding="utf-8")
+    elif what == "bert":
+        make_bert(part, seed=1)
+    return f"os.path.join({str(place)!r}, str(rank))"
+
+
+def refused_by_rank_1(ranks: Ranks, what: str) -> str:
+    """Check that rank 0 says in one line, soon, what rank 1 has found; give the line."""
+    status, out, log = ranks.ended()
+    assert status != 0
+    assert out == ""
+    said = [line for line in log.split("\n") if line.startswith(("extract.py: ", "finetune.py: "))]
+    assert len(said) == 1, log
+    assert ": rank 1 on " in said[0], log
+    assert ("no such" in said[0]) == what.endswith("gone")
+    assert ranks.seconds < BOUND / 2
+    assert "Traceback" not in log
+    return said[0]
+
+
+def _agent(ranks: int, script: str, words: list[str], files: list[Path], trouble: str) -> None:
+    import logging
+
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable()  # the agent's own report
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, start_method="fork", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, _rank)(script, words, trouble)
+    except BaseException as error:
+        print(f"agent: {type(error).__name__}", file=sys.stderr, flush=True)  # its report is not ours
+        os._exit(1)
+    os._exit(0)
+
+
+def _rank(script: str, words: list[str], trouble: str) -> None:
+    import importlib
+
+    import torch
+
+    from twostage.cli import run
+
+    torch.set_num_threads(1)
+    sys.argv = [f"{script}.py"]
+    exec(trouble, {"rank": int(os.environ["RANK"])})
+    status = run(importlib.import_module(script).main, words, several=True)
+    sys.stdout.flush()
+    if status:
+        os._exit(status)

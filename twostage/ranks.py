@@ -3,6 +3,8 @@
 Rank 0 alone writes and speaks. With one process nothing here does anything, and nothing heavy is imported.
 """
 
+import hashlib
+import json
 import os
 import socket
 from contextlib import contextmanager, suppress
@@ -11,6 +13,7 @@ from datetime import timedelta
 from twostage.errors import BadInput
 
 START_SECONDS = 300.0  # in which all ranks must have come: nodes import torch at their own speed
+WIDTH = 64  # bytes of a host name
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "pair closure")
 
 
@@ -107,15 +110,18 @@ def agreed(*flags: bool) -> list[bool]:
 
 
 def from_first(value):
-    """What rank 0 holds, on every rank."""
+    """What rank 0 holds, on every rank: whatever JSON can hold."""
     if size() == 1:
         return value
     import torch
     import torch.distributed as dist
 
-    values = [value]
-    dist.broadcast_object_list(values, 0, device=torch.device("cpu"))
-    return values[0]
+    data = json.dumps(value).encode()
+    length = torch.tensor([len(data)])
+    dist.broadcast(length, 0)
+    said = torch.tensor(list(data), dtype=torch.uint8) if rank() == 0 else torch.empty(int(length), dtype=torch.uint8)
+    dist.broadcast(said, 0)
+    return json.loads(bytes(said.tolist()))
 
 
 def added(tensor):
@@ -153,12 +159,16 @@ def check_same(what: str, digest: str) -> None:
     """BadInput on every rank where `digest` is not the same on all."""
     if size() == 1:
         return
+    import torch
     import torch.distributed as dist
 
-    found = [None] * size()
-    dist.all_gather_object(found, (digest, socket.gethostname()))
-    for number, (other, host) in enumerate(found):
-        if other != found[0][0]:
+    name = socket.gethostname().encode()[:WIDTH]
+    mine = torch.tensor(list(hashlib.sha256(digest.encode()).digest() + name.ljust(WIDTH, b"\0")), dtype=torch.uint8)
+    found = [torch.empty_like(mine) for _ in range(size())]
+    dist.all_gather(found, mine)
+    for number, other in enumerate(found):
+        if not torch.equal(other[:32], found[0][:32]):
+            host = bytes(other[32:].tolist()).rstrip(b"\0").decode("utf-8", "replace")
             raise BadInput(f"{called(number, host)}: {what} differs from rank 0's: the same files must be on every machine")
 
 

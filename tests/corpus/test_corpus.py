@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.corpora import TNEWS, cnews, documents, numbered, said, small_tree, titles, tnews, write_lines, write_tree
-from twostage.corpus.reader import read_corpus, texts_of
+from twostage.corpus.again import texts_of
+from twostage.corpus.reader import read_corpus
 
 # Forms
 

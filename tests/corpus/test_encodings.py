@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.corpora import documents, numbered, refusal, said, small_tree, write_lines, write_tree
+from twostage.corpus.again import texts_of
 from twostage.corpus.encodings import likeliest
-from twostage.corpus.reader import read_corpus, texts_of
+from twostage.corpus.reader import read_corpus
 
 CHINESE = "国足客场取胜，晋级下一轮。中国人民银行宣布下调存款准备金率，股市大涨。"
 TRADITIONAL = "國足客場取勝，晉級下一輪。中央銀行宣布下調存款準備金率，股市大漲。"

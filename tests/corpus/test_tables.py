@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpora import documents, refusal, said, write_lines, write_tree
-from twostage.corpus.reader import read_corpus, texts_of
+from twostage.corpus.again import packed, texts_of, unpacked
+from twostage.corpus.reader import read_corpus
+from twostage.errors import BadInput
 
 ROWS = [(f'标题 "{i}", 逗号; 分号\t制表\n第二行 {i}', ("体育", "财经")[i % 2]) for i in range(60)]
 FRAME = pd.DataFrame(ROWS, columns=["content", "category"])
@@ -73,6 +75,8 @@ def test_a_file_of_any_form_holds_the_same_corpus_and_its_texts_are_found_again(
     rows = [7, 3, 3, 50]
     asked = [corpus.sources[row] for row in rows], corpus.digest[rows]
     assert texts_of(tmp_path / name, *asked) == corpus.texts(rows) == [ROWS[row][0] for row in rows]
+    about, arrays = packed(corpus)  # for another process
+    assert unpacked(tmp_path / name, json.loads(json.dumps(about)), arrays).texts(rows) == corpus.texts(rows)
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -80,6 +84,10 @@ def test_a_table_that_the_caller_holds_is_the_same_corpus(name, expected):
     corpus = read_corpus(HELD[name](), name="news")
     assert same(corpus) == expected
     assert (corpus.name, corpus.path, corpus.sources[5]) == ("news", None, "rows[5]")
+    about, arrays = packed(corpus)
+    assert unpacked(corpus, json.loads(json.dumps(about)), arrays).texts([5]) == corpus.texts([5])
+    with pytest.raises(BadInput, match="not as rank 0 has it"):
+        unpacked(read_corpus(HELD[name](), per_class=5), about, arrays)
 
 
 def test_a_tree_holds_the_same_digests_labels_and_splits(expected, tmp_path):

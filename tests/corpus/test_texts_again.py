@@ -1,6 +1,7 @@
 """Texts are not kept: they are read again, by row while a corpus is in use, by source and digest ever after."""
 
 import hashlib
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from tests.corpora import cnews, small_tree, titles, tnews
 from twostage import SPLITS
-from twostage.corpus.reader import read_corpus, texts_of
+from twostage.corpus.again import packed, texts_of, unpacked
+from twostage.corpus.reader import read_corpus
 from twostage.errors import BadInput
 from twostage.report.documents import KnownDocuments
 
@@ -30,6 +32,9 @@ def test_a_document_that_changed_meanwhile_is_refused_by_name(make, old, new, tm
     file.write_bytes(file.read_bytes().replace(old.encode(), new.encode()))
     with pytest.raises(BadInput, match=f"{corpus.sources[0]}.*changed"):
         corpus.texts([0])
+    about, arrays = packed(corpus)
+    with pytest.raises(BadInput, match=f"{corpus.sources[0]}.*not as rank 0 has read it"):
+        unpacked(tmp_path / "corpus", json.loads(json.dumps(about)), arrays).texts([0])
     file.unlink()
     with pytest.raises(BadInput, match=corpus.sources[0].split(":")[0]):
         corpus.texts([0])

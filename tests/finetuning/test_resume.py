@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -14,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_bert, make_tree
+from tests.forked import CONTEXT
 
-# Real processes and real SIGKILLs. A server that has imported everything forks them, so that each starts at once.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.finetuning.preload_finetune"])
+# Real processes and real SIGKILLs.
 SETTINGS = ["--max-length", 48, "--batch-size", 16, "--epochs", 2, "--lr-scale", 100, "--micro-batch", 4]
 
 

@@ -21,6 +21,8 @@ from twostage.extraction.crew import Crew, serve
 from twostage.extraction.job import Extraction
 from twostage.progress import say, spoken
 
+READING = ("text", "label", "split", "per_class", "encoding", "on_undecodable", "name")  # settings of read_corpus
+
 
 def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache | list[FeatureCache]:
     """Encode every text of a corpus once and return the cache, complete and verified; one found complete is opened again.
@@ -36,7 +38,7 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache | lis
     BadInput: the corpus, the model or a setting cannot be used; a full disk; a certificate beyond its bound.
     """
     # torchrun may have started several: the first does everything but encode
-    paths = serve() if ranks.rank() else fill_caches(corpus, progress, settings)
+    paths = serve(lambda: own(corpus, **settings)) if ranks.rank() else fill_caches(corpus, progress, settings)
     several = any(isinstance(settings.get(name), list | tuple) for name in ("pooling", "layer"))
     return [open_cache(path) for path in paths] if several else open_cache(paths[0])
 
@@ -132,6 +134,14 @@ def resolve(corpus, model, cache_dir) -> tuple[object, str]:
         corpus, model = demo.resolve(str(corpus), model and str(model), cache_dir)
         recognise(corpus)
     return corpus, str(model or demo.DEFAULT_MODEL)
+
+
+def own(corpus, *, model=None, cache_dir="cache", **settings) -> tuple[Path | Corpus, Path]:
+    """What rank 0's corpus and model are on another rank: the corpus by its path, or read where it lies in memory; the folder."""
+    source, model = resolve(corpus, model, cache_dir)
+    if not isinstance(source, str | Path | Corpus):
+        source = reader.read_corpus(source, **{name: settings[name] for name in READING if name in settings})
+    return (source.path or source) if isinstance(source, Corpus) else Path(source), find_model(model)
 
 
 def read(source, **reading) -> Corpus:

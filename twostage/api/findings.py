@@ -5,7 +5,7 @@ from pathlib import Path
 from twostage.api.run import FinishedRun
 from twostage.api.training import loaded
 from twostage.cache.reader import FeatureCache, read_facts
-from twostage.corpus.reader import texts_of
+from twostage.corpus.again import texts_of
 from twostage.heads import near_duplicates as near
 from twostage.heads import suspects as labels
 from twostage.progress import spoken

@@ -3,24 +3,23 @@
 import os
 import re
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from twostage import SPLITS
+from twostage.corpus.again import open_parts, texts_by_row
 from twostage.corpus.audit import absent_classes, audit
 from twostage.corpus.columns import Asked
-from twostage.corpus.decoding import Decoder, text_digest
+from twostage.corpus.decoding import Decoder
 from twostage.corpus.findings import Documents, Findings, encodings_said
-from twostage.corpus.folders import bytes_path, name_of
-from twostage.corpus.forms import open_table
+from twostage.corpus.folders import name_of
 from twostage.corpus.layout import Layout, recognise
 from twostage.corpus.memory_table import held
 from twostage.corpus.splits import TRAIN, by_position, carve, pick_per_class
-from twostage.corpus.table import TablePart, choose_columns, read_class_txt, read_tables, rows_found, table_texts
-from twostage.corpus.tree import class_name, read_tree, tree_texts
+from twostage.corpus.table import TablePart, choose_columns, read_class_txt, read_tables
+from twostage.corpus.tree import class_name, read_tree
 from twostage.errors import BadInput, shown
 
 FEW = 10  # documents below which nearly as many classes are no sign of anything
@@ -56,16 +55,7 @@ class Corpus:
 
     def texts(self, rows) -> list[str]:
         """Read the texts of these rows again, in their order. Raises BadInput where one changed since `read_corpus`."""
-        rows = np.asarray(rows, np.int64).tolist()
-        if self.places is None:
-            texts = tree_texts(self.root, [self.sources[r] for r in rows], self.decoder)
-        else:
-            columns = (column[rows].tolist() for column in self.places)
-            texts = table_texts(self.parts, list(zip(*columns, strict=True)))
-        for row, text in zip(rows, texts, strict=True):
-            if text is None or text_digest(text) != self.digest[row].tobytes():
-                raise BadInput(f"{shown(self.sources[row])}: changed while it was in use; start again")
-        return texts
+        return texts_by_row(self, rows, "changed while it was in use; start again")
 
     def classes_without_train(self) -> list[str]:
         """Return the names of the classes that no document in train has."""
@@ -105,7 +95,11 @@ def read_corpus(
             raise BadInput(f"{shown(path)}: a tree of class folders has no columns; leave out --text-column and --label-column")
         parts, found, form = [], read_tree(layout, decoder), layout.phrase
     else:
-        parts = _open(source if path is None else path, layout, decoder, asked)
+        parts = (
+            [TablePart(split, table) for split, table in held(source)]
+            if path is None
+            else open_parts(path, layout, decoder, asked)
+        )
         class_txt = layout.root / "class.txt"
         names = read_class_txt(class_txt, decoder.of_file(class_txt)) if path is not None and class_txt.is_file() else None
         notes = layout.notes + _encodings(parts, decoder) + choose_columns(parts, asked, names)
@@ -153,59 +147,10 @@ def read_corpus(
     )  # fmt: skip
 
 
-def _open(source, layout: Layout, decoder: Decoder, asked: Asked) -> list[TablePart]:
-    """Open every table of a corpus; they are of one form."""
-    if not isinstance(source, Path):
-        return [TablePart(split, table) for split, table in held(source)]
-    parts = [TablePart(split, open_table(layout.root, name, decoder, asked)) for split, name in layout.parts]
-    full = [part for part in parts if not part.in_file or os.path.getsize(part.table.file)]
-    if len({part.table.form for part in full}) > 1:
-        names = ", ".join(shown(part.table.name) for part in full)
-        raise BadInput(f"{shown(source)}: {names} are in different formats; keep those of one corpus in the folder")
-    return full or parts
-
-
 def _encodings(parts: list[TablePart], decoder: Decoder) -> list[str]:
     own = [(part.table.decoder.encoding, part.table.name) for part in parts if part.in_file]
     found = [(encoding, name) for encoding, name in own if encoding != decoder.encoding]
     return encodings_said(Counter(encoding for encoding, _ in found), dict(reversed(found)))
-
-
-def texts_of(path, sources, digests, encoding: str = "utf-8-sig", *, text=None, label=None, split=None) -> list[str | None]:
-    """Read texts again by source and digest (N, 32) uint8; None where a document changed, moved or is gone."""
-    wanted = {(str(s), np.asarray(d, np.uint8).tobytes()) for s, d in zip(sources, digests, strict=True)}
-    found: dict[tuple[str, bytes], str] = {}
-    with suppress(BadInput):
-        layout, decoder, asked = recognise(path), Decoder.named(encoding, replace=True), Asked.of(text, label, split)
-        if layout.folders:
-            found = dict(_tree_found(layout, decoder, wanted))
-        else:
-            parts = _open(Path(path), layout, decoder, asked)
-            choose_columns(parts, asked, None)
-            for part in parts:
-                with suppress(BadInput):
-                    found |= dict(_rows_found(part, wanted))
-    return [found.get((str(s), np.asarray(d, np.uint8).tobytes())) for s, d in zip(sources, digests, strict=True)]
-
-
-def _tree_found(layout, decoder, wanted):
-    for source, digest in wanted:
-        # A source may come from a stranger's cache: nothing outside the corpus, and nothing but files, is opened.
-        if ".." in source.split("/") or not os.path.isfile(bytes_path(layout.root, source)):
-            continue
-        with suppress(BadInput):  # one that can't be read is not found
-            text = tree_texts(layout.root, [source], decoder)[0]
-            if text_digest(text) == digest:
-                yield (source, digest), text
-
-
-def _rows_found(part: TablePart, wanted):
-    pattern = re.compile(re.escape(part.table.name) + r":(\d{1,12})")
-    asked = {(int(m[1]), digest): source for source, digest in wanted if (m := pattern.fullmatch(source))}
-    if asked and part.columns:
-        for number, text in rows_found(part, {number for number, _ in asked}):
-            if text is not None and (number, digest := text_digest(text)) in asked:
-                yield (asked[number, digest], digest), text
 
 
 def _refuse_hopeless(path, found: Documents) -> None:

@@ -1,7 +1,7 @@
 """Many processes encode one corpus: rank 0 deals, writes and speaks, the others read and encode what they are dealt.
 
 Rank 0                                      another rank
-start: corpus (no texts), model, settings -> loads the model, checks that its files are the same
+start: corpus (no texts), settings        -> opens its own corpus and model, checks that they are the same
                                           <- ready
 encode: number, rows                      -> reads the texts, checks their digests, encodes
                                           <- encoded: number, vectors, counts, cut, seconds     (or at any time  error: text)
@@ -9,7 +9,6 @@ stop: failed or not                       -> leaves
 """
 
 import json
-import pickle
 import queue
 import signal
 import socket
@@ -20,7 +19,8 @@ from contextlib import suppress
 import numpy as np
 
 from twostage import ranks
-from twostage.encoder.checkpoint import digest_files, find_model
+from twostage.corpus.again import packed, unpacked
+from twostage.encoder.checkpoint import digest_files
 from twostage.encoder.encoder import Encoder
 from twostage.encoder.settings import view_of
 from twostage.errors import BadInput
@@ -56,16 +56,14 @@ class Crew:
             remote.listener.join(LEAVE_SECONDS)
         self.together.__exit__()
 
-    def prepare(self, corpus, folder, settings: list[dict], device: str, tokens_per_batch: int | None) -> None:
+    def prepare(self, corpus, settings: list[dict], device: str, tokens_per_batch: int | None) -> None:
         """Let the others load the model while rank 0 plans. settings: of each view; device: as asked for on the command line."""
         if self.links:
-            about = {
-                "folder": str(folder.resolve()), "settings": settings, "device": device, "tokens_per_batch": tokens_per_batch
-            }  # fmt: skip
-            data = np.frombuffer(pickle.dumps(corpus), np.uint8)
+            read, arrays = packed(corpus)
+            about = {"settings": settings, "device": device, "tokens_per_batch": tokens_per_batch, "read": read}
             self.remotes = [Remote(link) for link in self.links]
             for link in self.links:
-                link.send("start", corpus=data, about=as_bytes(json.dumps(about)))
+                link.send("start", about=as_bytes(json.dumps(about)), **arrays)
 
     def lost(self, seconds: float = ASKED_SECONDS) -> BadInput | None:
         """What went wrong with another rank, should that be known within so many seconds."""
@@ -143,8 +141,10 @@ class Remote:
         self.room.release()
 
 
-def serve() -> list[str]:
-    """Another rank's side: encode what rank 0 deals until all is done -> the caches' paths. BadInput where rank 0 failed."""
+def serve(own) -> list[str]:
+    """Another rank's side: encode what rank 0 deals until all is done -> the caches' paths. BadInput where rank 0 failed.
+
+    own() gives this machine's corpus, as a path or, where it lies in memory, a Corpus, and the folder of its model."""
     (link,) = Links().__enter__()
     for sign in (signal.SIGTERM, signal.SIGINT):  # as a rule rank 0 is asked to end too, and then ends this one
         signal.signal(sign, lambda *_: threading.Thread(target=_pass_on, args=(link,), daemon=True).start())
@@ -154,7 +154,7 @@ def serve() -> list[str]:
         while True:
             word, arrays = link.receive()
             if word == "start":
-                worker = Worker(link, arrays)
+                worker = Worker(link, own, arrays)
             elif word == "encode":
                 worker.encode(int(arrays["number"][0]), arrays["rows"])
             elif word == "stop" and not arrays["failed"][0]:
@@ -169,11 +169,11 @@ def serve() -> list[str]:
 class Worker:
     """What another rank encodes with; loads in a thread of its own, so that rank 0 is heard meanwhile."""
 
-    def __init__(self, link: Link, arrays):
+    def __init__(self, link: Link, own, arrays):
         self.link, self.deal, self.here = link, Deal(), None
         self.outbox: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=self._send, daemon=True).start()
-        threading.Thread(target=self._load, args=(arrays,), daemon=True).start()
+        threading.Thread(target=self._load, args=(own, arrays), daemon=True).start()
 
     def encode(self, number: int, rows: np.ndarray) -> None:
         self.deal.encode(rows).add_done_callback(lambda encoded: self.outbox.put((number, encoded)))
@@ -183,13 +183,14 @@ class Worker:
         if self.here:
             self.here.close()
 
-    def _load(self, arrays) -> None:
+    def _load(self, own, arrays) -> None:
         try:
-            corpus = pickle.loads(arrays["corpus"].tobytes())  # rank 0's, of the same command: no stranger's
             about = json.loads(as_text(arrays["about"]))
-            settings, folder = about["settings"], find_model(about["folder"])
-            encoder = load_encoder(folder, settings, about["device"], about["tokens_per_batch"])
+            settings, (source, folder) = about["settings"], own()
             check_same_model(folder, settings[0])
+            corpus = unpacked(source, about["read"], arrays)
+            encoder = load_encoder(folder, settings, about["device"], about["tokens_per_batch"])
+            check_same_model(folder, settings[0])  # the weights just loaded
             self.here = Here(corpus, encoder, self.deal)
             self.link.send("ready")
         except Exception as error:
@@ -230,4 +231,4 @@ def check_same_model(folder, settings: dict) -> None:
     now = digest_files(folder)
     for name in ("weights", "config", "tokenizer"):
         if getattr(now, name) != settings[name]:
-            raise BadInput(f"{folder}: its {name} differs from rank 0's: put the same model on every machine")
+            raise BadInput(f"{folder}: not rank 0's {name}: the same model must be on every machine")

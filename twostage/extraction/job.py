@@ -104,7 +104,7 @@ class Extraction:
         paths = [writer.path for writer in writers]
         self.plan = make_plan(self.corpus, writers[0].identity, self.todo, self.tokens, paths)
         if self.plan.encode:
-            self.crew.prepare(self.corpus, self.folder, settings, self.device.partition(":")[0], self.tokens_per_batch)
+            self.crew.prepare(self.corpus, settings, self.device.partition(":")[0], self.tokens_per_batch)
             self.plan.ranks = ranks.size()
             self.encoder = load_encoder(self.folder, settings, self.device, self.tokens_per_batch)
             self._check_model()  # the weights just loaded are those of the identity

@@ -88,8 +88,9 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         memory.reset_peak(device)  # what was tried for `auto` is no part of the training
         tuner = FineTuner(model, plan, rows["train"], rows["val"], setting.tokenizer.pad_token_id or 0, run)
         say(f"{run.path}: {checkpoints.check_disk(run.path, checkpoints.bytes_needed(model))}")
-        saved = ranks.from_first(None if ranks.rank() else checkpoints.newest_whole(run.path / "checkpoints"))
-        if saved is not None:
+        newest = None if ranks.rank() else checkpoints.newest_whole(run.path / "checkpoints")
+        if newest := ranks.from_first(newest and newest.name):
+            saved = run.path / "checkpoints" / newest
             say(f"{run.path}: going on from step {checkpoints.step_of(saved):,}")
             tuner.resume_from(saved)
         try:
@@ -114,8 +115,8 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
 def open_together(asked: FinetuneSettings, job: FinetuneJob, settings: dict) -> Run:
     """The run that rank 0 opens, on every rank; the others write nothing in it."""
     run = None if ranks.rank() else open_run(asked.runs_dir, job, settings, asked.resume)
-    found = ranks.from_first(run and (run.path, run.record))
-    return run or Run(*found, follows=True)
+    name, record = ranks.from_first((run.path.name, run.record) if run else None)
+    return run or Run(asked.runs_dir / name, record, follows=True)
 
 
 def chosen_micro_batch(model, plan: TrainingPlan, asked, rows, run: Run) -> int:

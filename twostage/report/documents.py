@@ -151,7 +151,7 @@ def corpus_of(run: RunView, facts: dict | None = None) -> tuple[str | None, dict
 
 def texts_at(corpus: str, reading: dict, sources: list[str], digests: list[str]) -> list[str | None]:
     """Read texts from the corpus again, by source and digest (hexadecimal); None where one changed, moved or is gone."""
-    from twostage.corpus.reader import texts_of
+    from twostage.corpus.again import texts_of
 
     return texts_of(corpus, sources, [np.frombuffer(bytes.fromhex(one), np.uint8) for one in digests], **reading)
 

@@ -1,4 +1,4 @@
-"""Imported once by the server that test_resume forks its processes from: what every one of them would do anew.
+"""Imported once by the server that tests fork their processes from: what every one of them would do anew.
 
 Nothing here may start a thread.
 """
@@ -14,9 +14,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = (
 )
 
 import torch  # noqa: E402
+import torch.distributed.launcher.api  # noqa: E402, F401
 
+import twostage.api.extraction  # noqa: E402, F401
+import twostage.api.finetuning  # noqa: E402, F401
 import twostage.demo.corpus_and_bert  # noqa: E402, F401
-import twostage.finetuning.run  # noqa: E402, F401
 from tests.conftest import make_bert  # noqa: E402
 from twostage.encoder.encoder import load_bert, load_tokenizer  # noqa: E402
 
