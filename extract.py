@@ -1,4 +1,4 @@
-"""Stage 1: a corpus goes through a frozen BERT once, and one vector a document lands in a cache file.
+"""Stage 1: a corpus goes through a frozen BERT once, and one vector per document lands in a cache file.
 
 examples:
   python extract.py demo
@@ -49,7 +49,7 @@ def build_parser() -> Parser:
         "--tokens-per-batch",
         type=whole_number(1, "--tokens-per-batch"),
         metavar="N",
-        help="tokens encoded at a time: speed and memory, on a CPU never a vector (default: 1024 a core, 65536 a GPU)",
+        help="tokens encoded at a time: changes speed and memory, on a CPU never a vector (default: 1024 per core, 65536 per GPU)",
     )
     group = parser.add_argument_group("instead of extracting")
     group.add_argument("--plan", action="store_true", help="print what would be done and what it would cost")
@@ -84,7 +84,7 @@ def verify(path: Path) -> int:
     from twostage.api.extraction import faults_of
 
     faults = faults_of(path)
-    print("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: whole, every digest matches")
+    print("\n".join(f"{path}: {fault}" for fault in faults) or f"{path}: intact, every digest matches")
     return 1 if faults else 0
 
 

@@ -5,7 +5,6 @@ zeros after the decimal point of the learning rate. A part without a rate is fro
 """
 
 import sys
-from pathlib import Path
 
 import twostage as ts
 from twostage import cli
@@ -27,39 +26,32 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(prog="finetune.py", description=__doc__, epilog=EXAMPLES, usage="finetune.py CORPUS [options]")
     cli.add_corpus_options(parser)
     what = parser.add_argument_group("what to train")
-    what.add_argument("--recipe", nargs="+", metavar="NAME", help="of B4C3, B4C4, B4, one after another (default: B4C3)")
+    what.add_argument(
+        "--recipe", nargs="+", metavar="NAME", help="one or more of B4C3, B4C4 and B4, one after another (default: B4C3)"
+    )
     what.add_argument("--encoder-lr", type=cli.learning_rate, metavar="X", help="BERT's learning rate (default: frozen)")
     what.add_argument("--head-lr", type=cli.learning_rate, metavar="X", help="the classifier's (default: frozen)")
     what.add_argument("--head", choices=("1C", "3C", "3C-big"), help="classifier, with rates of your own (default: 1C)")
-    what.add_argument(
-        "--activation", choices=("relu", "gelu", "tanh", "none"), default="relu",
-        help="between the layers of 3C and 3C-big (default: relu)",
-    )  # fmt: skip
+    cli.add_shared(what, "--activation")
     what.add_argument("--init-head", type=cli.path, metavar="RUN", help="start the classifier from this run of train_head.py")
-    what.add_argument(
-        "--lr-scale", type=cli.number("--lr-scale", 0, 1e9, open_low=True), default=1.0, metavar="X",
-        help="multiplies the recipes' rates; 100 names the run B4C3-x100 (default: 1)",
-    )  # fmt: skip
+    cli.add_shared(what, "--lr-scale")
     how = parser.add_argument_group("how")
     how.add_argument(
         "--epochs", type=cli.whole_number(1, "--epochs"), metavar="N", help="passes over train (default: the recipe's, 4)"
     )
     how.add_argument(
         "--batch-size", type=cli.whole_number(1, "--batch-size"), default=64, metavar="N",
-        help="documents an optimizer step (default: 64)",
+        help="documents per optimizer step (default: 64)",
     )  # fmt: skip
     how.add_argument(
         "--warmup-fraction", type=cli.number("--warmup-fraction", 0, 1), default=0.0, metavar="X",
-        help="part of all steps over which the rates rise from 0; they are constant after it (default: 0, off)",
+        help="fraction of all steps over which the rates rise from 0; they are constant afterwards (default: 0, off)",
     )  # fmt: skip
     how.add_argument(
         "--weight-decay", type=cli.number("--weight-decay", 0, 1000), default=0.0, metavar="X",
         help="decoupled, never on biases and LayerNorm (default: 0, off)",
     )  # fmt: skip
-    how.add_argument(
-        "--class-weight", choices=("none", "balanced"), default="none",
-        help="weight of a class in the loss; balanced is n / (classes x its count) (default: none)",
-    )  # fmt: skip
+    cli.add_shared(how, "--class-weight")
     memory = parser.add_argument_group("memory and interruption")
     memory.add_argument(
         "--micro-batch", type=micro_batch, default="auto", metavar="N",
@@ -67,21 +59,14 @@ def build_parser() -> cli.Parser:
     )  # fmt: skip
     memory.add_argument(
         "--activation-checkpointing", action="store_true",
-        help="keep a fraction of the activations and compute the rest again: less memory, more time",
+        help="keep a fraction of the activations and recompute the rest: less memory, more time",
     )  # fmt: skip
-    memory.add_argument("--resume", action="store_true", help="go on with the newest incomplete run of these settings")
+    memory.add_argument("--resume", action="store_true", help="continue the newest incomplete run with these settings")
     memory.add_argument(
         "--checkpoint-minutes", type=cli.number("--checkpoint-minutes", 0, 1e6), default=5.0, metavar="X",
-        help="at most so long between checkpoints; there is one after each epoch too (default: 5)",
+        help="at most so many minutes between checkpoints; each epoch ends with one too (default: 5)",
     )  # fmt: skip
-    memory.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="write event files for TensorBoard beside metrics.jsonl (pip install tensorboard)",
-    )
-    memory.add_argument(
-        "--runs-dir", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
-    )
+    cli.add_shared(memory, "--tensorboard", "--runs-dir")
     return parser
 
 

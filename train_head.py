@@ -31,23 +31,27 @@ def build_parser() -> cli.Parser:
         nargs="*",
         type=cli.path,
         metavar="CACHE",
-        help="an .h5 file of extract.py (default: the only one in cache/); several of the same documents with --sweep: which "
+        help="an .h5 file from extract.py (default: the only one in cache/); several of the same documents with --sweep: which "
         "layer, pooling or encoder",
     )
     what = parser.add_argument_group("what to train")
-    what.add_argument("--recipe", nargs="+", metavar="NAME", help="of 1C3, 1C4, 3C4, 3C4-big (default: all four)")
+    what.add_argument(
+        "--recipe", nargs="+", metavar="NAME", help="one or more of 1C3, 1C4, 3C4 and 3C4-big (default: all four)"
+    )
     what.add_argument("--sweep", action="store_true", help="a grid of heads at once, best chosen on val")
     what.add_argument(
-        "--ceiling", action="store_true", help="fit the best possible 1-layer head too, and say how far each run stays behind"
+        "--ceiling",
+        action="store_true",
+        help="also fit the best possible 1-layer head, and say how far each run falls short of it",
     )
     what.add_argument(
-        "--learning-curve", action="store_true", help="train the chosen head on 1, 3, 10, 30 and 100 %% of the documents too"
+        "--learning-curve", action="store_true", help="also train the chosen head on 1, 3, 10, 30 and 100 %% of the documents"
     )
     what.add_argument(
         "--suspects", action="store_true", help="rank all labels by how wrong they look, whatever split they are in"
     )
     what.add_argument(
-        "--near-duplicates", action="store_true", help="find test documents that are all but in train; accuracy without them"
+        "--near-duplicates", action="store_true", help="find test documents with a double in train; accuracy without them"
     )
     head = parser.add_argument_group("heads")
     head.add_argument("--head", nargs="+", choices=("1C", "3C", "3C-big"), help="shapes (default: 1C)")
@@ -57,52 +61,40 @@ def build_parser() -> cli.Parser:
     )  # fmt: skip
     head.add_argument(
         "--seeds", type=cli.whole_number(1, "--seeds"), metavar="N",
-        help="start each head from seeds 0..N-1 (default: 3 in a sweep, else the one --seed)",
+        help="start each head from seeds 0..N-1 (default: 3 in a sweep, else --seed alone)",
     )  # fmt: skip
     head.add_argument(
         "--epochs", type=cli.whole_number(1, "--epochs"), metavar="N",
         help="passes over the training documents (default: the recipe's own, else 20)",
     )  # fmt: skip
     head.add_argument(
-        "--batch-size", nargs="+", type=cli.whole_number(1, "--batch-size"), metavar="N", help="documents a step (default: 64)"
+        "--batch-size",
+        nargs="+",
+        type=cli.whole_number(1, "--batch-size"),
+        metavar="N",
+        help="documents per step (default: 64)",
     )
     head.add_argument(
         "--weight-decay", nargs="+", type=cli.number("a weight decay", 0, 1000), metavar="X",
         help="decoupled, as AdamW's (default: 0, which is plain Adam)",
     )  # fmt: skip
-    head.add_argument(
-        "--class-weight", choices=("none", "balanced"), default="none",
-        help="weight of a class in the loss; balanced is n / (classes x its count) (default: none)",
-    )  # fmt: skip
-    head.add_argument(
-        "--activation", choices=("relu", "gelu", "tanh", "none"), default="relu",
-        help="between the layers of 3C and 3C-big (default: relu; it was not published)",
-    )  # fmt: skip
+    cli.add_shared(head, "--class-weight", "--activation")
     head.add_argument(
         "--standardize", action="store_true",
-        help="train on vectors of mean 0 and deviation 1, folded into the head that is kept (with --sweep: with and without)",
+        help="scale vectors to mean 0 and deviation 1, folded into the saved head (with --sweep: try both with and without)",
     )  # fmt: skip
-    head.add_argument(
-        "--lr-scale", type=cli.number("--lr-scale", 0, 1e9, open_low=True), default=1.0, metavar="X",
-        help="multiplies the recipes' rates; 100 names the run 1C4-x100 (default: 1)",
-    )  # fmt: skip
+    cli.add_shared(head, "--lr-scale")
     run = parser.add_argument_group("run")
-    run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+    cli.add_shared(run, "--device")
     run.add_argument(
         "--seed", type=cli.whole_number(0, "--seed"), default=0, metavar="N",
-        help="of a head's start and of the documents' order (default: 0)",
+        help="seed of initial weights and document order (default: 0)",
     )  # fmt: skip
-    run.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="write event files for TensorBoard beside metrics.jsonl (pip install tensorboard)",
-    )
+    cli.add_shared(run, "--tensorboard")
     run.add_argument(
         "--cache-dir", type=cli.path, default=Path("cache"), metavar="DIR", help="where CACHE is looked for (default: cache)"
     )
-    run.add_argument(
-        "--runs-dir", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
-    )
+    cli.add_shared(run, "--runs-dir")
     return parser
 
 
@@ -139,11 +131,11 @@ def main(argv=None) -> int:
     if args.ceiling:
         for name in ("activation", "standardize", "tensorboard"):  # a ceiling has one layer and one epoch
             del given[name]
-        top = api.ceiling(cache, **given)
-        print("\n" + api.below_ceiling(top, runs))
+        top = findings.ceiling(cache, **given)
+        print("\n" + findings.below_ceiling(top, runs))
     best = max(runs, key=lambda run: run.val_accuracy)
     if args.learning_curve:
-        print("\n" + api.learning_curve(cache, best, device=args.device))
+        print("\n" + findings.learning_curve(cache, best, device=args.device))
     # What the vectors know about the data, kept in the best run of this call.
     if args.suspects:
         print("\n" + findings.suspects(cache, best, device=args.device))
@@ -157,18 +149,18 @@ def main(argv=None) -> int:
 def check(args) -> None:
     """BadInput for options that contradict each other, before anything is loaded."""
     if len(args.cache) > 1 and (args.recipe or not args.sweep):
-        raise BadInput("several caches are views that a sweep compares: give --sweep, and no --recipe")
+        raise BadInput("only a sweep compares several caches: give --sweep, and no --recipe")
     if args.recipe and args.lr and not args.sweep:
         raise BadInput("--recipe brings its own learning rate: leave out --lr, or scale the recipe's with --lr-scale X")
     if args.head and not (args.lr or args.sweep):
         raise BadInput("--head needs a learning rate: give --lr X, or --sweep to find one")
     if args.lr_scale != 1 and not args.recipe and (args.lr or args.sweep):
         raise BadInput(
-            "--lr-scale multiplies the rates of recipes, and none is run: name them with --recipe, or give --lr the rate itself"
+            "--lr-scale multiplies the rates of recipes, and no recipe is run: name one with --recipe, or give --lr the rate itself"
         )
     for name in args.recipe or []:
         if name.endswith(".h5"):
-            raise BadInput(f"{name} stands where a recipe's name is read: give the cache before --recipe")
+            raise BadInput(f"{name} is a cache where a recipe's name is expected: give it before --recipe")
 
 
 if __name__ == "__main__":

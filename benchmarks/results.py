@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE))
 
 import twostage as ts  # noqa: E402
-from twostage.api import training  # noqa: E402
+from twostage.api import findings  # noqa: E402
 from twostage.cli import run as run_script  # noqa: E402
 from twostage.progress import say  # noqa: E402
 
@@ -62,7 +62,7 @@ def frozen(cache, runs_dir: Path, recipes: list[str]) -> list:
     if not complete(runs_dir / "sweep"):
         ts.sweep(cache, runs_dir=runs_dir)
     if not complete(runs_dir / "ceiling"):
-        training.ceiling(cache, runs_dir=runs_dir)
+        findings.ceiling(cache, runs_dir=runs_dir)
     return [ts.load_run(runs_dir / name) for name in [*recipes, "sweep", "ceiling"]]
 
 

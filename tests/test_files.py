@@ -19,7 +19,8 @@ from twostage.cache.reader import write_facts
 from twostage.errors import BadInput
 from twostage.models.head import build_head, save_head
 from twostage.report.build import write_report
-from twostage.runs.folder import create_run, save_predictions
+from twostage.runs.folder import create_run
+from twostage.runs.scores import save_predictions
 
 
 class Trace:
@@ -188,7 +189,9 @@ def test_a_lock_names_its_holder_and_ends_with_it_however_that_ends(tmp_path):
     process = context.Process(target=hold, args=(tmp_path / "lock", held))
     process.start()
     assert held.wait(60)
-    with pytest.raises(BadInput, match=rf"lock: process {process.pid} on .* \(since 20.*writes it; wait for that, or stop it"):
+    with pytest.raises(
+        BadInput, match=rf"lock: process {process.pid} on .* \(since 20.*is writing it; wait for it, or stop it"
+    ):
         files.take_lock(tmp_path / "lock", tmp_path / "lock")
     process.kill()
     process.join(60)

@@ -167,7 +167,7 @@ def test_of_many_processes_one_trains_heads_and_the_others_leave_at_once(tmp_pat
     assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
     first = run_script("train_head.py", tmp_path / "absent.h5", WORLD_SIZE="2", RANK="0")
     assert first.returncode == 2
-    assert "works in one process" in first.stderr
+    assert "works in a single process" in first.stderr
     assert "absent.h5" in first.stderr
 
 

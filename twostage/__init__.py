@@ -19,17 +19,8 @@ _HOME = {
     "finetune": "api.finetuning", "load_run": "api.run", "write_report": "report.build", "BadInput": "errors",
 }  # fmt: skip
 __all__ = [
-    "BadInput",
-    "audit",
-    "extract",
-    "finetune",
-    "load_run",
-    "open_cache",
-    "read_corpus",
-    "sweep",
-    "train",
-    "write_report",
-]
+    "BadInput", "audit", "extract", "finetune", "load_run", "open_cache", "read_corpus", "sweep", "train", "write_report",
+]  # fmt: skip
 
 
 def __getattr__(name: str):

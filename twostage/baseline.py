@@ -1,7 +1,7 @@
 """The yardstick: TF-IDF and a linear classifier on the same splits, with no encoder at all. What does BERT buy over that?
 
 Texts become TF-IDF of characters, one and two at a time, where they are mostly Chinese (or another script without spaces),
-else of words. The classifier's strength is chosen on val, and test is scored once. A run like any other: `tfidf` in the table,
+otherwise of words. The classifier's regularisation is chosen on val, and test is scored once. A run like any other: `tfidf` in the table,
 the report and the paired test. Needs scikit-learn: pip install "twostage[baseline]".
 """
 
@@ -30,13 +30,13 @@ def build_parser() -> cli.Parser:
     )  # fmt: skip
     cli.add_reading_options(parser)
     group = parser.add_argument_group("run")
-    group.add_argument("--seed", type=cli.whole_number(0, "--seed"), default=0, metavar="N", help="of the solver (default: 0)")
+    group.add_argument(
+        "--seed", type=cli.whole_number(0, "--seed"), default=0, metavar="N", help="seed of the solver (default: 0)"
+    )
     group.add_argument(
         "--cache-dir", type=cli.path, default=Path("cache"), metavar="DIR", help="where the demo is built (default: cache)"
     )
-    group.add_argument(
-        "--runs-dir", type=cli.path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
-    )
+    cli.add_shared(group, "--runs-dir")
     return parser
 
 
@@ -75,14 +75,15 @@ def run_baseline(corpus, runs_dir: Path, seed: int = 0) -> dict:
     from twostage.api.finetuning import corpus_digest
     from twostage.progress import Progress, duration, say
     from twostage.runs.calibration import calibrate, log_softmax
-    from twostage.runs.folder import create_run, save_predictions, score_test
+    from twostage.runs.folder import create_run
+    from twostage.runs.scores import save_predictions, score_test
 
     rows = [np.flatnonzero(corpus.split == number) for number in range(len(SPLITS))]
     labels, names = [corpus.label[part] for part in rows], corpus.label_names
     sample = texts_of(corpus, rows[0][:: max(1, len(rows[0]) // 200)][:200])
     analyzer = "char" if unspaced(sample) > UNSPACED else "word"
-    say(f"TF-IDF of {'characters' if analyzer == 'char' else 'words'}, one and two at a time: the texts are "
-        f"{unspaced(sample):.0%} of scripts without spaces")  # fmt: skip
+    say(f"TF-IDF of {'characters' if analyzer == 'char' else 'words'}, one and two at a time: "
+        f"{unspaced(sample):.0%} of the letters belong to scripts without spaces")  # fmt: skip
     seconds = float(corpus.characters.sum()) * MICROSECONDS[analyzer] * 1e-6 * 2
     say(f"{int(corpus.characters.sum()):,} characters: about {duration(seconds)}"
         + (" (--per-class N takes fewer documents)" if seconds > 600 else ""))  # fmt: skip
@@ -105,7 +106,7 @@ def run_baseline(corpus, runs_dir: Path, seed: int = 0) -> dict:
                 *(vectorizer.transform(texts_of(corpus, r)) for r in rows[1:]),
             ]
         except ValueError:
-            raise BadInput(f"{corpus.name}: its texts hold no words to count") from None
+            raise BadInput(f"{corpus.name}: its texts contain no words to count; give a corpus with words in it") from None
         tried = []
         with Progress(len(STRENGTHS), "strengths", "tfidf") as progress:
             for c in STRENGTHS:

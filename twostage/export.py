@@ -1,4 +1,4 @@
-"""Make a transformers folder of a head run: encoder and head in one model, loadable without the cache, with a model card.
+"""Make a transformers folder from a head run: encoder and head in one model, loadable without the cache, with a model card.
 
 A 1-layer head on [CLS] or the pooler's output becomes transformers' own class (BertForSequenceClassification, ...), so that
 pipeline("text-classification", model="runs/1C3/model") needs no code of ours. Other heads are loaded after
@@ -31,8 +31,8 @@ def build_parser() -> cli.Parser:
     parser.add_argument(
         "--out", type=cli.path, metavar="DIR", help="folder to write, which must not exist yet (default: RUN/model)"
     )
-    parser.add_argument("--model", metavar="MODEL", help="the encoder of the run, when it is not where training saw it")
-    parser.add_argument("--onnx", action="store_true", help="also write model.onnx (into RUN/model, where that stands already)")
+    parser.add_argument("--model", metavar="MODEL", help="the encoder of the run, when it is not where training found it")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx (into RUN/model, if that exists already)")
     parser.add_argument(
         "--license", metavar="ID", help="the licence that the model card states, for instance apache-2.0 (default: none)"
     )
@@ -114,7 +114,9 @@ def write_head_run(run: Path, folder: Path, model: str | None) -> None:
     bert = load_bert(encoder, pooler=pooling == "pooler", layer=layer)  # the layers after it are left out
     save_classifier(bert, head, config["label_names"], load_tokenizer(encoder), folder, extra)
     if settings.get("prefix") or settings["truncation"] == "head-tail":
-        say("pipeline() knows no prefix and no head-tail: twostage.predict puts the one and cuts the other as in training")
+        say(
+            "pipeline() knows neither a prefix nor head-tail: twostage.predict adds the one and cuts by the other, as in training"
+        )
 
 
 if __name__ == "__main__":

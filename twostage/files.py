@@ -5,6 +5,7 @@ What a kill leaves of that is swept by the next run. One process at a time write
 """
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -44,12 +45,18 @@ def replacing(path: Path, mode: str = "wb", **options):
 
     Where the block or the disk fails, `path` is as before and nothing is left beside it.
     """
+    with _taking_the_place_of(path) as partial, open(partial, mode, opener=_no_link, **options) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _taking_the_place_of(path: Path):
+    """Where to write, and to have on the disk, what is then renamed to `path`."""
     partial = partial_of(path)
     try:
-        with open(partial, mode, opener=_no_link, **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         os.replace(partial, path)
         sync(path.parent)
     except BaseException:
@@ -65,6 +72,14 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
     """Replace a file by this text in UTF-8. OSError as the operating system says it."""
     with replacing(path, "w", encoding="utf-8", errors=errors, newline="") as file:
         file.write(text)
+
+
+def write_csv(path: Path, columns: tuple[str, ...], rows) -> None:
+    """Replace a file by a table in UTF-8: a header, then these dicts; what a row lacks stays empty."""
+    with replacing(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextlib.contextmanager
@@ -85,16 +100,10 @@ def write_tensors(path: Path, tensors: dict, metadata: dict | None = None) -> No
     """Replace a file by these tensors as safetensors. OSError, as of any other file, where the disk refuses."""
     from safetensors.torch import save_file
 
-    partial = partial_of(path)
-    try:
+    with _taking_the_place_of(path) as partial:
         with _errors_of_the_disk(path):
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
         sync(partial)
-        os.replace(partial, path)
-        sync(path.parent)
-    except BaseException:
-        discard(partial)
-        raise
 
 
 @contextlib.contextmanager
@@ -206,7 +215,7 @@ def take_lock(path: Path, target: Path, waiting=None):
             lock.acquire(timeout=0)
         except Timeout:
             if waiting is None:
-                raise BadInput(f"{target}: {_holder(path)} writes it; wait for that, or stop it") from None
+                raise BadInput(f"{target}: {_holder(path)} is writing it; wait for it, or stop it") from None
             waiting()
             lock.acquire()
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}

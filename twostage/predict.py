@@ -1,4 +1,4 @@
-"""Classify texts with a trained run: texts from the command line, a file, or standard input, a line each."""
+"""Classify texts with a trained run: texts from the command line, a file, or standard input, one per line."""
 
 import json
 import os
@@ -29,34 +29,34 @@ def build_parser() -> cli.Parser:
         usage="python -m twostage.predict RUN [TEXT ...] [options]",
     )
     parser.add_argument("run", type=cli.path, metavar="RUN", help="a run folder, for instance runs/sweep")
-    what = parser.add_argument_group("texts (standard input, a text a line, when none is given)")
+    what = parser.add_argument_group("texts (when none is given: standard input, one text per line)")
     what.add_argument("texts", nargs="*", metavar="TEXT", help="a text to classify")
-    what.add_argument("--file", type=cli.path, metavar="FILE", help="a file or a pipe, a text a line")
+    what.add_argument("--file", type=cli.path, metavar="FILE", help="a file or a pipe, one text per line")
     what.add_argument(
         "--encoding", default="utf-8-sig", metavar="NAME",
-        help="of the file or standard input, or auto: found out (default: utf-8-sig, which is UTF-8)",
+        help="encoding of the file or standard input; auto detects it (default: utf-8-sig, which is UTF-8)",
     )  # fmt: skip
     what.add_argument(
         "--on-undecodable", choices=("fail", "skip", "replace"), default="fail",
-        help="lines that are not text in that encoding: refuse, leave their answers empty, or put U+FFFD (default: fail)",
+        help="lines that are not text in that encoding: refuse, leave their answers empty, or use U+FFFD (default: fail)",
     )  # fmt: skip
-    out = parser.add_argument_group("output, a line a text, in the order of the input")
-    out.add_argument("--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes a text (default: 3)")
+    out = parser.add_argument_group("output, one line per text, in the order of the input")
+    out.add_argument(
+        "--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes per text (default: 3)"
+    )
     out.add_argument(
         "--min-probability", type=cli.number("--min-probability", 0, 1), default=0.0, metavar="P",
         help="answer none where the most probable class stays below P (default: 0, always an answer)",
     )  # fmt: skip
     out.add_argument(
-        "--json", action="store_true", help="JSON lines (default: label, probability, label, probability ... between tabs)"
+        "--json", action="store_true", help="JSON lines (default: label, probability, label, probability ... separated by tabs)"
     )
     how = parser.add_argument_group("encoder")
-    how.add_argument("--model", metavar="MODEL", help="the encoder of a head run, when it is not where training saw it")
-    how.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
-    )
+    how.add_argument("--model", metavar="MODEL", help="the encoder of a head run, when it is not where training found it")
+    cli.add_shared(how, "--device")
     how.add_argument(
         "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-        help="arithmetic of the encoder (default: auto, what the device is fast at; float32 on a CPU if training used it)",
+        help="arithmetic of the encoder (default: auto, what is fast on the device; float32 on a CPU if training used it)",
     )  # fmt: skip
     return parser
 
@@ -133,7 +133,7 @@ def source_of(args, files: ExitStack) -> tuple[Iterable[str], int | None]:
             files.enter_context(lines.stream)
         return lines, lines.count() if args.file is not None and lines.stream.seekable() else None
     except OSError as error:
-        raise BadInput(f"{name}: cannot be read ({error.strerror}): give a file, a text a line") from None
+        raise BadInput(f"{name}: cannot be read ({error.strerror}): give a file with one text per line") from None
 
 
 def utf8(raw: bytes, where: str) -> str:

@@ -315,7 +315,7 @@ def test_a_lock_file_that_is_replaced_while_waiting_is_no_lock(tmp_path):
     first = take_lock(tmp_path / "lock", tmp_path / "x.h5")
     (tmp_path / "lock").unlink()
     other = take_lock(tmp_path / "lock", tmp_path / "x.h5")
-    with pytest.raises(BadInput, match="writes it"):
+    with pytest.raises(BadInput, match="is writing it"):
         take_lock(tmp_path / "lock", tmp_path / "x.h5")
     first.release()
     release_lock(other)
@@ -429,7 +429,7 @@ def test_the_only_cache_is_found_and_several_are_listed(finished, identity, tmp_
     extract(finished.with_name("b.h5"), identity)
     with pytest.raises(BadInput, match="2 caches, give one: .*b.h5"):
         find_cache(finished.parent)
-    with pytest.raises(BadInput, match="no cache there.*extract.py"):
+    with pytest.raises(BadInput, match="no cache in it.*extract.py"):
         find_cache(tmp_path / "nowhere")
 
 

@@ -168,7 +168,7 @@ HOSTILE = {
     "another fingerprint": (attribute("fingerprint", np.bytes_(b"0" * 64)), "fingerprint that it carries"),
     "an attribute of a dataset": (attribute_of_dataset, "has attributes"),
     "names of any length": (names_of_any_length, "label_names is not one string"),
-    "names that are no JSON": (names_no_json, "damaged or no cache"),
+    "names that are no JSON": (names_no_json, "damaged or not a cache"),
 }
 
 
@@ -266,7 +266,7 @@ def test_what_is_no_hdf5_file_is_refused(whole, tmp_path):
     for data in (b"", b"\x89HDF\r\n\x1a\n", b"plain text\n" * 100, bytes(10_000), whole[:100], os.urandom(5000)):
         path = tmp_path / "x.h5"
         path.write_bytes(data)
-        assert "damaged or no cache" in refusal(path)
+        assert "damaged or not a cache" in refusal(path)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):

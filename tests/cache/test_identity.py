@@ -106,7 +106,7 @@ def test_documents_are_explained_in_words():
 def test_another_order_is_said_and_hides_no_relabelling():
     one = make_identity(100)
     back = replace(one, digest=one.digest[::-1], label=one.label[::-1], split=one.split[::-1], sources=one.sources[::-1])
-    assert explain(one, back) == ["order: the same 100 documents in another order"]
+    assert explain(one, back) == ["order: the same 100 documents in a different order"]
     label = back.label.copy()
     label[7] = (label[7] + 1) % 4
     assert [line.split(":")[0] for line in explain(one, replace(back, label=label))] == ["order", "label"]

@@ -71,7 +71,7 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
 
 def test_a_folder_without_documents_says_what_a_corpus_is(tmp_path):
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    assert "no documents in it; a corpus is one folder a class" in refusal(tmp_path / "empty")
+    assert "no documents in it; a corpus is one folder per class" in refusal(tmp_path / "empty")
     write_tree(tmp_path / "flat", {"1.txt": "一"})
     assert "no class folders" in refusal(tmp_path / "flat")
     small_tree(tmp_path / "zip" / "THUCNews")
@@ -134,10 +134,10 @@ def test_a_binary_file_is_named(tmp_path):
         ("[1]", "not a JSON object"),
         ("[" * 100_000, "not JSON"),
         ('{"label": "a"}', "no text"),
-        ('{"label": "a", "text": 3}', "no text"),
+        ('{"label": "a", "text": 3}', "not a text but a number"),
         ('{"text": "a"}', "no label"),
         ('{"label": null, "text": "a"}', "no label"),
-        ('{"label": [1], "text": "a"}', "no label"),
+        ('{"label": [1], "text": "a"}', "not a label but a list"),
     ],
 )
 def test_a_bad_line_of_json_is_refused_by_file_and_line(line, what, tmp_path):

@@ -47,7 +47,7 @@ def test_auto_takes_each_file_in_its_own_encoding_and_says_which(tmp_path):
     corpus = read_corpus(tree, encoding="auto")
     found = documents(corpus)
     assert (found["甲/old.txt"][2], found["乙/old.txt"][2], found["乙/w.txt"][2]) == (CHINESE, TRADITIONAL, "é")
-    assert "encodings taken: utf-8 in 60 files" in said(corpus) and "gb18030 in 1 file (the first: 甲/old.txt)" in said(corpus)
+    assert "encodings used: utf-8 in 60 files" in said(corpus) and "gb18030 in 1 file (the first: 甲/old.txt)" in said(corpus)
     row = corpus.sources.index("乙/old.txt")
     assert texts_of(tree, ["乙/old.txt"], corpus.digest[[row]], "auto") == [TRADITIONAL]
 

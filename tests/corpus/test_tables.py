@@ -122,7 +122,7 @@ def test_splits_come_from_files_folders_dictionaries_shards_or_a_column(tmp_path
     assert read_corpus(frame, split="part").split.tolist() == splits
     assert "split by text digest" in said(read_corpus(frame))
     frame.loc[7, "part"] = "fold 3"
-    assert '"fold 3" in column "part" is none of train, val, test' in refusal(frame, split="part")
+    assert '"fold 3" in column "part" is not train, val or test' in refusal(frame, split="part")
 
 
 def test_text_columns_are_joined_with_a_newline_without_the_empty_ones(tmp_path):
@@ -204,7 +204,7 @@ def test_rows_without_text_are_counted_and_rows_without_a_label_refused_with_the
 
 
 @pytest.mark.parametrize(
-    "label, what", [(["a"], "no label but a list"), ({"x": 1}, "no label but an object"), (b"a", "no label but bytes")]
+    "label, what", [(["a"], "not a label but a list"), ({"x": 1}, "not a label but an object"), (b"a", "not a label but bytes")]
 )
 def test_a_label_that_is_none_is_refused(label, what):
     assert what in refusal(([f"t {i}" for i in range(9)], ["a", "b"] * 4 + [label]))
@@ -349,7 +349,7 @@ def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path):
         assert f"{name}: " in refusal(tmp_path / name) and what in refusal(tmp_path / name)
     FRAME.to_json(tmp_path / "columns.json")
     assert "orient='records'" in refusal(tmp_path / "columns.json")
-    assert "no corpus; give a path, a data frame" in refusal(5)
+    assert "not a corpus but of type int; give a path, a data frame" in refusal(5)
     assert "2 texts but 1 labels" in refusal((["a", "b"], ["c"]))
 
 

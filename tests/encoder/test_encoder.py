@@ -194,7 +194,7 @@ BROKEN = {
     "not JSON": (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
     "another class": (
         lambda f: edit_config(f, model_type="gpt2"),
-        "'gpt2', which computes otherwise; bert, roberta.* and ernie can be read",
+        "'gpt2', which computes differently; bert, roberta.* and ernie can be read",
     ),
     "relative positions": (lambda f: edit_config(f, position_embedding_type="relative_key"), "relative positions"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),

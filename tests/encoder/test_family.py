@@ -142,16 +142,16 @@ def with_adapter_weights(folder):
 
 
 REFUSED = {
-    "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter_config.json is an adapter.*merge it"),
-    "an adapter's weights": (lambda f: (f / "adapter_model.bin").write_bytes(b""), "adapter_model.bin is an adapter"),
+    "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter_config.json belongs to an adapter.*merge it"),
+    "an adapter's weights": (lambda f: (f / "adapter_model.bin").write_bytes(b""), "adapter_model.bin belongs to an adapter"),
     "an adapter inside": (with_adapter_weights, "hold an adapter"),
     "weights left to LFS": (lambda f: (f / "model.safetensors").write_text(pointer(411553788)), "LFS pointer.*411,553,788 bytes"),
     "vocabulary left to LFS": (lambda f: (f / "tokenizer.json").write_text(pointer(9)), "tokenizer.json: a Git LFS pointer"),
     "settings left to LFS": (lambda f: (f / "config.json").write_text(pointer(9)), "config.json: a Git LFS pointer"),
-    "distilbert": (lambda f: edited(f, model_type="distilbert"), "'distilbert', which computes otherwise; bert, roberta"),
+    "distilbert": (lambda f: edited(f, model_type="distilbert"), "'distilbert', which computes differently; bert, roberta"),
     "another class and no type": (lambda f: edited(f, ("model_type",), architectures=["AlbertModel"]), "'AlbertModel'"),
-    "deep settings": (lambda f: (f / "config.json").write_text('{"a":' * 100000 + "1" + "}" * 100000), "nested too deep"),
-    "a config of another kind": (lambda f: (f / "config.json").write_text('{"pooling_mode": "mean"}'), "says no model_type"),
+    "deep settings": (lambda f: (f / "config.json").write_text('{"a":' * 100000 + "1" + "}" * 100000), "nested too deeply"),
+    "a config of another kind": (lambda f: (f / "config.json").write_text('{"pooling_mode": "mean"}'), "has no model_type"),
     "a type that is a list": (lambda f: edited(f, model_type=["bert"]), "model_type is"),
     "many layers": (lambda f: edited(f, num_hidden_layers=10**9), "num_hidden_layers is 1000000000, not 1 to 1,000"),
     "more layers than weights": (lambda f: edited(f, num_hidden_layers=900), "lacks encoder.layer.2.* and 14,367 more"),
@@ -161,12 +161,12 @@ REFUSED = {
     "dropout in words": (lambda f: edited(f, hidden_dropout_prob="some"), "cannot be loaded|hidden_dropout_prob"),
     "zeros for weights": (lambda f: sparse(f / "model.safetensors"), "cannot be loaded"),
     "zeros behind the weights": (lambda f: grown(f / "model.safetensors"), "cannot be loaded"),
-    "zeros for old weights": (lambda f: ((f / "model.safetensors").unlink(), sparse(f / "pytorch_model.bin")), "no file of torch"),
+    "zeros for old weights": (lambda f: ((f / "model.safetensors").unlink(), sparse(f / "pytorch_model.bin")), "not a file of torch"),
     "zeros for settings": (lambda f: sparse(f / "config.json"), "3,000,000,000 bytes, too many"),
     "zeros for a vocabulary": (lambda f: sparse(f / "vocab.txt"), "3,000,000,000 bytes, too many"),
     "a pipe for settings": (lambda f: ((f / "config.json").unlink(), os.mkfifo(f / "config.json")), "not a file"),
     "the model a folder below": (
-        lambda f: (shutil.copytree(f, f / "snapshots" / "1"), (f / "config.json").unlink()), "one lies in .*snapshots.1: give"
+        lambda f: (shutil.copytree(f, f / "snapshots" / "1"), (f / "config.json").unlink()), "there is one in .*snapshots.1: give"
     ),
 }  # fmt: skip
 
@@ -190,7 +190,7 @@ def test_what_a_model_was_trained_with_is_said_where_another_pooling_is_asked(ti
     as_sentence_transformers(folder)
     assert remarks(find_model(folder), backend, ["max", "mean"]) == []
     (line,) = remarks(find_model(folder), backend, ["cls"])
-    assert "trained with mean pooling, asked is cls: --pooling mean" in line
+    assert "trained with mean pooling, but cls is asked for: --pooling mean" in line
 
 
 def test_a_vocabulary_that_disagrees_with_its_tokenizer_about_capitals_is_said(tiny_bert, tmp_path):

@@ -91,7 +91,7 @@ def test_a_cache_keeps_both_and_a_head_run_predicts_with_them(options, tiny_tree
     for exported in (False, True):
         if exported:
             assert export.main([str(run)]) == 0
-            assert "pipeline() knows no prefix" in capsys.readouterr().err
+            assert "pipeline() knows neither a prefix" in capsys.readouterr().err
         trained = load_run(run, device="cpu", dtype="float32")
         found.append(np.log(trained.probabilities([texts[row] for row in test])))
         trained.close()

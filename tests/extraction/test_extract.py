@@ -279,7 +279,7 @@ def test_reading_and_tokenizing_add_to_the_time_on_a_cpu_and_run_along_beside_a_
 def test_verify_prints_the_verdict_and_exits_with_it(run, corpus, capsys):
     path, _ = run(corpus)
     assert extract.main(["--verify", str(path)]) == 0
-    assert "whole" in capsys.readouterr().out
+    assert "intact" in capsys.readouterr().out
     with open_cache(path) as cache:
         vector = cache.vectors(rows=[100])[0].tobytes()
     data = bytearray(path.read_bytes())

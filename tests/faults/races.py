@@ -44,7 +44,7 @@ def write_until_done(stage: Stage) -> None:
             extract(stage.path, stage.identity, pause=0.002)
             return
         except BadInput as refused:
-            assert "writes it" in str(refused), refused
+            assert "is writing it" in str(refused), refused
             time.sleep(0.001)
     raise TimeoutError
 

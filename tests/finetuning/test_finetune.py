@@ -19,7 +19,8 @@ from twostage.finetuning.parts import TrainingPlan, prepare
 from twostage.finetuning.trainer import FineTuner
 from twostage.models.classifier import join, load_classifier, save_classifier
 from twostage.models.head import build_head, save_head
-from twostage.runs.folder import create_run, save_predictions, score_test
+from twostage.runs.folder import create_run
+from twostage.runs.scores import save_predictions, score_test
 
 NAMES = ["体育", "财经", "科技"]
 CPU = torch.device("cpu")
@@ -107,7 +108,7 @@ def test_memory_options_change_nothing_but_memory(still_bert, tmp_path):
     plain = tuned(still_bert, tmp_path, plan_of(class_weight=weight), n=38).model
     for changes in ({"micro_batch": 5}, {"micro_batch": 1}, {"activation_checkpointing": True}):
         other = tuned(still_bert, tmp_path, plan_of(class_weight=weight, **changes), n=38).model
-        # float32 sums in another order: Adam makes a whole step of 1e-3 of a tiny gradient, so not to the last bit
+        # float32 sums in a different order: Adam makes a whole step of 1e-3 of a tiny gradient, so not to the last bit
         assert largest_difference(plain, other) < 5e-5, changes
 
 
@@ -419,7 +420,7 @@ def test_heads_that_do_not_fit_are_refused(tiny_bert, tmp_path):
     with pytest.raises(BadInput, match="max_length: head 32, asked 48"):
         start_head(other, "1C", ours, NAMES)
     deep = frozen_run(runs, ours, head="3C")
-    with pytest.raises(BadInput, match="its head is 3C, asked 1C"):
+    with pytest.raises(BadInput, match="its head is 3C, but 1C is asked for"):
         start_head(deep, "1C", ours, NAMES)
     strange = frozen_run(runs, ours, ["体育", "财经", "娱乐"])
     with pytest.raises(BadInput, match="only in the head 娱乐; only in the corpus 科技"):

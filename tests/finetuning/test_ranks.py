@@ -85,7 +85,7 @@ def test_killed_and_stopped_and_gone_on_with_by_another_number_of_ranks_it_train
     assert out == ""
     assert log.count("finetune.py: interrupted") == 1
     assert "Traceback" not in log
-    assert f"going on from step {wanted['steps'] // 2}" in log
+    assert f"continuing from step {wanted['steps'] // 2}" in log
     assert read_json(run / "run.json")["status"] == "interrupted"
 
     for file in base.glob("scored *"):
@@ -93,7 +93,7 @@ def test_killed_and_stopped_and_gone_on_with_by_another_number_of_ranks_it_train
     status, out, log = start(2, base, "", "--resume").ended()
     assert status == 0, log
     assert out.count("run: ") == 1
-    assert re.search("going on from step [6-9]", log)  # wherever the signal met it
+    assert re.search("continuing from step [6-9]", log)  # wherever the signal met it
     assert [path.name for path in (base / "runs").iterdir() if path.is_dir()] == ["B4C3-x100"]
     both = epochs(run)
     assert both[0] == first

@@ -172,7 +172,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_run_can_be_resumed(parts, uninter
     assert process.exitcode == 2
     assert json.loads((folder.run / "run.json").read_text())["status"] == "failed"
     assert "could not write" not in folder.log.strip().split("\n")[-1]
-    assert "free some disk, then go on with --resume" in folder.log
+    assert "free some disk space, then continue with --resume" in folder.log
     assert "Traceback" not in folder.log
     assert folder.finish("--resume") == 0, folder.log
     same_result(uninterrupted.run, folder.run)
@@ -210,7 +210,7 @@ def test_a_whole_checkpoint_is_found_though_run_json_is_damaged_or_gone(damage, 
     else:
         (folder.run / "run.json").write_text(damage)
     assert folder.finish("--resume") == 0, folder.log
-    assert "going on from step" in folder.log
+    assert "continuing from step" in folder.log
     same_result(uninterrupted.run, folder.run)
 
 
@@ -253,6 +253,6 @@ def test_a_run_that_is_still_being_trained_is_left_alone(parts, tmp_path):
     process = folder.start("--epochs", 200)
     wait_for(lambda: (folder.run / "checkpoints").exists(), process)
     assert folder.finish("--resume", "--epochs", 200) == 2
-    assert "writes it; wait for that" in folder.log
+    assert "is writing it; wait for it" in folder.log
     process.kill()
     ended(process)

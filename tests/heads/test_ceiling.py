@@ -66,7 +66,10 @@ def test_the_gradient_is_that_of_autograd(data):
 def test_the_ceiling_is_a_run_and_says_how_far_each_recipe_stays_behind(cache, tmp_path, capsys):
     status, out, err = run_train_head(capsys, cache, "--recipe", "1C4", "--ceiling", "--runs-dir", tmp_path)
     assert status == 0
-    assert "1C4 stopped" in out and "below what this head can do: the learning rate is too small, not the features" in out
+    assert (
+        "1C4 stopped" in out
+        and "below what this head can do: the learning rate is too small; the features are not to blame" in out
+    )
     record = read_json(tmp_path / "ceiling" / "run.json")
     assert record["status"] == "complete" and record["l2"] in [s["l2"] for s in record["strengths"]]
     best = max(s["val_accuracy"] for s in record["strengths"])
@@ -95,7 +98,7 @@ def test_verdicts_name_the_cause():
     )
     assert "the learning rate is too large" in verdict(run(0.4, [2.5, 9.0], 1), ceiling)
     assert "better than it generalises" in verdict(run(0.8, [0.1, 0.01], 1), ceiling)
-    assert "is at what one layer can do" in verdict(run(0.94, [0.3, 0.2], 2), ceiling)
+    assert "reaches what one layer can do" in verdict(run(0.94, [0.3, 0.2], 2), ceiling)
     assert "3.0 points above" in verdict(run(0.98, [0.1, 0.0], 2, "3C"), ceiling)
 
 

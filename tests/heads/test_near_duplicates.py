@@ -89,7 +89,7 @@ def test_the_script_finds_them_with_and_without_the_corpus_at_hand(tmp_path, tin
         status, out, err = run_train_head(capsys, cache, "--recipe", "1C3", "--near-duplicates", "--runs-dir", runs)
         assert status == 0
         counts = read_json(runs / "1C3" / "run.json")["near_duplicates"]
-        assert counts["texts_compared"] is texts_there and ("not at hand" in out) is not texts_there
+        assert counts["texts_compared"] is texts_there and ("not available" in out) is not texts_there
         found = {one["source"]: one["train_source"] for one in counts["first"]}
         assert sum(found.get(f"test.txt:{i}") == f"train.txt:{i}" for i in range(1, 7)) >= 5
         assert "near_duplicates.csv" in out and all(source in out for source in found)

@@ -114,7 +114,7 @@ def test_a_sweep_over_heads_decays_and_batch_sizes_has_a_table_for_each(cache, t
     assert "4 banks" in err and "3C heads, 2 epochs" in err and "about" in err  # the estimate comes before
     for title in ("1C, batch 32, weight decay 0", "3C, batch 64, weight decay 0.1"):
         assert title in out
-    assert "at the edge of the grid; go on: python train_head.py" in out
+    assert "at the edge of the grid; extend it: python train_head.py" in out
 
 
 def test_a_trial_of_a_sweep_is_the_head_that_the_same_settings_train_alone(cache, tmp_path, capsys):

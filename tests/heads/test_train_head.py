@@ -166,7 +166,7 @@ def test_a_runs_folder_that_cannot_be_written_is_refused_before_training(cache, 
 
 def test_a_cache_swallowed_by_the_recipes_is_explained(capsys):
     status, out, err = run_train_head(capsys, "--recipe", "1C3", "cache/a.h5")
-    assert status == 2 and "give the cache before --recipe" in err
+    assert status == 2 and "give it before --recipe" in err
 
 
 def test_help_needs_neither_torch_nor_numpy():

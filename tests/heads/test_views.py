@@ -40,7 +40,7 @@ def test_a_sweep_over_views_gives_each_the_whole_grid_and_chooses_on_val(views, 
     assert record["fingerprint"] == open_cache(good).fingerprint and record["hidden_size"] == 16
     assert record["cache"]["path"] == str(good) and record["encoder"]["pooling"] == "cls"
     assert record["trials"][record["trial"]]["view"] == 1
-    assert "val has seen 12 heads" in out and out.count("<- best") == 1 and "cls" in out.split("chosen on val")[1]
+    assert "12 heads were compared on val" in out and out.count("<- best") == 1 and "cls" in out.split("chosen on val")[1]
     assert read_json(tmp_path / "sweep" / "head" / "config.json")["fingerprint"] == record["fingerprint"]
     with open(tmp_path / "results.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 12 * 4

@@ -183,7 +183,7 @@ def test_names_of_classes_cannot_break_out_of_the_card(tiny_bert, tmp_path):
         ({"truncation": "head-tail"}, "the first 128 and the last tokens, 24 in all, are kept.*twostage.predict"),
         (
             {"encoder": {"prefix": "query: "}},
-            "the first 24 tokens are kept.*`query: ` stood before every text: `twostage.predict`",
+            "the first 24 tokens are kept.*`query: ` stood in front of every text: `twostage.predict`",
         ),
     ],
 )

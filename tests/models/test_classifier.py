@@ -176,15 +176,15 @@ def without_classifier(folder):
 
 
 DAMAGED = {
-    "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "is an adapter"),
+    "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "belongs to an adapter"),
     "unknown pooling": (lie(pooling="evil"), "pooling is 'evil', not cls"),
     "max_length in words": (lie(max_length="x"), "max_length is 'x'"),
-    "labels that are a dict": (lie(label_names={"0": "a"}), "label_names is no list"),
-    "labels that are numbers": (lie(label_names=[1, 2, 3]), "label_names is no list of names"),
+    "labels that are a dict": (lie(label_names={"0": "a"}), "label_names is not a list"),
+    "labels that are numbers": (lie(label_names=[1, 2, 3]), "label_names is not a list of names"),
     "a class too many": (lie(label_names=["a", "b", "c", "d"]), r"layer 0.weight is \(3, 32\), not \(4, 32\)"),
     "a billion layers": (lie(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
     "other sizes": (lie(intermediate_size=96), "differ in shape"),
-    "no settings of ours": (lambda f: (f / "config.json").write_text('{"model_type": "bert"}'), "says nothing of twostage"),
+    "no settings of ours": (lambda f: (f / "config.json").write_text('{"model_type": "bert"}'), "says nothing about twostage"),
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "torn weights": (lambda f: (f / "model.safetensors").write_bytes(b"torn"), "cannot be loaded"),
     "a classifier that is gone": (without_classifier, "holds no usable classifier"),
@@ -210,9 +210,9 @@ LIES = [
     ({"hidden_size": 9}, r"layer 0.weight is \(2, 8\), not \(2, 9\)"),
     ({"activation": "evil"}, "activation is 'evil'"),
     ({"label_names": ["a", "a"]}, "names a class twice"),
-    ({"label_names": [1, 2]}, "no list of names"),
-    ({"label_names": "ab"}, "no list of names"),
-    ({"encoder": "x"}, "encoder is no set of settings"),
+    ({"label_names": [1, 2]}, "not a list of names"),
+    ({"label_names": "ab"}, "not a list of names"),
+    ({"encoder": "x"}, "encoder is not a set of settings"),
     ({"encoder": {"max_length": "x"}}, "max_length is 'x'"),
     ({"encoder": {"max_length": 2**62}}, "max_length is 4611686018427387904"),
     ({"encoder": {"pooling": "evil"}}, "pooling is 'evil', not cls"),
@@ -244,5 +244,5 @@ def test_an_encoder_whose_forward_is_another_is_named(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     for kind in ("distilbert", "electra", "modernbert", "albert"):
         (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
-        with pytest.raises(BadInput, match=f"'{kind}', which computes otherwise; bert, roberta, .* and ernie can be read"):
+        with pytest.raises(BadInput, match=f"'{kind}', which computes differently; bert, roberta, .* and ernie can be read"):
             find_model(folder)

@@ -13,6 +13,7 @@ from twostage.cache.reader import write_facts
 from twostage.cache.writer import CacheWriter
 from twostage.report.build import write_report
 from twostage.runs import folder as runs
+from twostage.runs.scores import save_predictions, score_test
 
 ENCODER = {
     "weights": "a" * 64, "config": "b" * 64, "tokenizer": "c" * 64, "max_length": 32, "truncation": "head",
@@ -54,14 +55,14 @@ def make_run(
     sizes = {"n_train": 80, "n_val": 10, "n_test": len(texts), "steps": 12}
     record = {"label_names": names, "encoder": ENCODER, **defaults, **sizes, **settings}
     run = runs.create_run(folder, name, record)
-    runs.save_predictions(run.path, digests(texts), label, probabilities, sources)
+    save_predictions(run.path, digests(texts), label, probabilities, sources)
     found = [
         {"epoch": i, "train_loss": 1 - a, "val_accuracy": a, "val_macro_f1": a, "seconds": 0.1} for i, a in enumerate(epochs, 1)
     ]
     results = {"epochs": found, "best_epoch": runs.best_epoch(found), "wall_seconds": seconds, "peak_memory_bytes": 10**9}
     if trials:
         results |= {"trials": trials, "trial": 0}
-    run.finish(**results, **runs.score_test(label, probabilities.argmax(1), names))
+    run.finish(**results, **score_test(label, probabilities.argmax(1), names))
     if raw:
         change(run.path, **raw)
     return run.path

@@ -69,7 +69,7 @@ def test_suspected_labels_are_shown_with_their_text_and_what_they_would_mean_for
     seen = seen[seen.find("Suspected labels") :]
     assert f"given 科技 0.012 , suggested 体育 0.970 {TEXTS[4]} 科技/4.txt , test" in seen
     assert "1,003 are less probable than 0.05: 1,000 in train, 2 in val, 1 in test" in seen
-    assert "accuracy there would be 0.983 (0.911 to 0.997) instead of 0.967" in seen and "sweep/suspects.csv" in seen
+    assert "sweep would reach 0.983 (0.911 to 0.997) there instead of 0.967" in seen and "sweep/suspects.csv" in seen
 
 
 def test_near_duplicates_are_shown_side_by_side_with_the_accuracy_without_them(tmp_path):

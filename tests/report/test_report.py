@@ -170,7 +170,7 @@ def test_a_corpus_or_cache_that_moved_is_said(tmp_path, gone):
     make_run(tmp_path / "runs", "1C3", recipe="1C3", **known)
     (tmp_path / gone).rename(tmp_path / "elsewhere")
     seen = report(tmp_path / "runs")[1]
-    assert "is not there now" in seen and "体育 taken for 科技" in seen and "第0条" not in seen
+    assert "is no longer there" in seen and "体育 taken for 科技" in seen and "第0条" not in seen
 
 
 def test_the_audit_tells_of_copies_leaks_conflicts_and_truncation(tmp_path):
@@ -239,7 +239,7 @@ def test_the_headline_and_the_tables_name_the_same_run_chosen_on_val(tmp_path):
     make_run(tmp_path, "B4", recipe="B4", encoder_lr=1e-5, head_lr=None, epochs=(0.96,), wrong=9, seconds=121)
     _, seen = report(tmp_path)
     assert "at its optimum reaches 0.900" in seen and "fine-tuning falls 5.0 points short for 2 min" in seen
-    assert "Fine-tuned is B4 (" in seen
+    assert "The fine-tuned run is B4; the difference is " in seen
     table = seen[seen.find("points a minute") :]
     assert "points a minute B4 0.960 0.850 −5.0 points" in table and "2 min −2.50 B4C3 0.950 1.000 +10.0 points" in table
     assert "The run that did best on val, B4;" in seen
@@ -249,7 +249,10 @@ def test_vectors_that_were_lent_are_not_said_to_have_taken_their_time(tmp_path):
     known = make_corpus(tmp_path)
     make_run(tmp_path / "runs", "1C3", recipe="1C3", **known)
     counts = {"all": 60, "encoded": 0, "committed_before": 0, "lent_by_caches": 60, "copied_from_same_text": 0}
-    for encoded, lent, said in ((0, 60, "were lent by an earlier cache."), (20, 40, "cache lent 40; the others took 42 s.")):
+    for encoded, lent, said in (
+        (0, 60, "came from an earlier cache."),
+        (20, 40, "40 came from an earlier cache; the others took 42 s."),
+    ):
         facts = {"seconds": {"total": 42.0}, "documents": counts | {"encoded": encoded, "lent_by_caches": lent}}
         write_facts(Path(known["cache"]["path"]), facts)
         seen = report(tmp_path / "runs")[1]

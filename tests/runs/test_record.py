@@ -49,7 +49,7 @@ def test_nonsense_under_any_key_spoils_neither_the_report_nor_the_next_run(tmp_p
     ("n_train", 10**400, "n_train is outside"),
     ("test_accuracy", 1.5, "test_accuracy is outside 0 to 1"),
     ("status", "done", "status is 'done'"),
-    ("per_class", [], "per_class does not go with label_names"),
+    ("per_class", [], "per_class does not match label_names"),
     ("best_epoch", 9, "best_epoch is not among the epochs"),
     ("epochs", [{"epoch": 1}], "epochs.val_accuracy is missing"),
     ("device", 1, "device has the wrong type"),

@@ -6,6 +6,7 @@ import pytest
 from tests.conftest import read_json
 from twostage.errors import BadInput
 from twostage.runs import folder as runs
+from twostage.runs.scores import save_predictions, score_test
 
 
 def test_an_existing_name_gets_a_number_and_nothing_is_overwritten(tmp_path):
@@ -39,7 +40,7 @@ def test_a_finished_run_is_read_back_with_numbers_that_any_json_reader_takes(tmp
     run = runs.create_run(tmp_path, "类", {"seed": np.int64(3), "label_names": ["甲"]})
     run.log({"epoch": 1, "train_loss": 0.5})
     epoch = {"epoch": 1, "train_loss": float("nan"), "val_accuracy": np.float32(0.5)}
-    run.finish(**runs.score_test(np.zeros(2, int), np.zeros(2, int), ["甲"]), epochs=[epoch], best_epoch=np.int64(1))
+    run.finish(**score_test(np.zeros(2, int), np.zeros(2, int), ["甲"]), epochs=[epoch], best_epoch=np.int64(1))
     record = runs.read_run(run.path)
     assert record["status"] == "complete"
     assert (record["seed"], record["best_epoch"], record["confusion"]) == (3, 1, [[2]])
@@ -54,7 +55,7 @@ def test_the_best_epoch_is_the_earliest_of_the_highest_on_val():
 
 
 def test_test_scores_hold_the_whole_confusion_matrix():
-    scores = runs.score_test(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), ["甲", "乙"])
+    scores = score_test(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), ["甲", "乙"])
     assert scores["test_accuracy"] == 0.75
     assert scores["confusion"] == [[1, 1], [0, 2]]
     assert [row["label"] for row in scores["per_class"]] == ["甲", "乙"]
@@ -77,7 +78,7 @@ def test_a_runs_folder_that_cannot_be_made_is_refused(tmp_path):
 
 def test_predictions_are_read_back_as_saved(tmp_path):
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
-    runs.save_predictions(tmp_path, np.zeros((2, 32), np.uint8), np.array([0, 0]), probabilities)
+    save_predictions(tmp_path, np.zeros((2, 32), np.uint8), np.array([0, 0]), probabilities)
     with np.load(tmp_path / "predictions.npz", allow_pickle=False) as file:
         assert file["predicted"].tolist() == [0, 1]
         assert file["probabilities"].dtype == np.float32

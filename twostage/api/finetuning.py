@@ -59,11 +59,11 @@ def finetune(
     progress: bool = False,
     **reading,
 ) -> FinishedRun | list[FinishedRun]:
-    """Train an encoder and a classifier end to end, a run folder a recipe; test is scored once, at the epoch best on val.
+    """Train an encoder and a classifier end to end, one run folder per recipe; test is scored once, at the epoch best on val.
 
     corpus: a Corpus, or whatever `read_corpus` takes with its keyword arguments. recipe: B4C3 (the default), B4C4, B4 or a
     list of them; or `encoder_lr` and `head_lr` of one's own, a part without a rate being frozen. micro_batch: documents at a
-    time, which changes memory and never the result. resume: go on with the newest incomplete run of these settings.
+    time, which changes memory and never the result. resume: continue the newest incomplete run with these settings.
     tensorboard: event files beside metrics.jsonl.
     Returns one run, or a list where a list of recipes was given.
 
@@ -146,14 +146,14 @@ def check_writable(runs_dir: Path) -> None:
 
 
 def check_splits(corpus: Corpus) -> None:
-    """BadInput for an empty split or a train with one class; classes that train lacks are said."""
+    """BadInput for an empty split or a train with one class; classes that train lacks are reported."""
     for number, name in enumerate(SPLITS):
         if not (corpus.split == number).any():
             raise BadInput(
                 f"{shown(corpus.name)}: {name} is empty: {len(corpus):,} documents are too few; give more, or a larger --per-class"
             )
     if len(set(corpus.label[corpus.split == 0].tolist())) < 2:
-        raise BadInput(f"{shown(corpus.name)}: train has a single class; two are needed to tell apart")
+        raise BadInput(f"{shown(corpus.name)}: train has a single class; a classifier needs at least two")
     absent = corpus.classes_without_train()
     if absent:
-        say(f"classes without a document in train, never learned: {', '.join(map(shown, absent))}")
+        say(f"classes without a document in train, which cannot be learned: {', '.join(map(shown, absent))}")

@@ -109,7 +109,7 @@ def load_run(
 ) -> FinishedRun:
     """A run folder that training left; its model is loaded when it is first asked to predict.
 
-    model: the folder of a head run's encoder, where it is not where training saw it.
+    model: the folder of a head run's encoder, where it is not where training found it.
     BadInput: not a run folder, damaged, or not complete; when predicting, an encoder that is missing or another one.
     """
     with spoken(progress):

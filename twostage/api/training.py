@@ -9,8 +9,6 @@ from twostage.cache.reader import FeatureCache, find_cache
 from twostage.cache.reader import open_cache as open_file
 from twostage.encoder.encoder import resolve_device
 from twostage.errors import BadInput
-from twostage.heads import ceiling as ceilings
-from twostage.heads import learning_curve as curves
 from twostage.heads import sweep as sweeps
 from twostage.heads import views
 from twostage.heads.data import HeadData, load, say_batches
@@ -20,7 +18,6 @@ from twostage.recipes import DIGIT_RULE, find_recipe, recipes_of, scaled
 from twostage.report.build import write_report
 from twostage.report.tables import accuracy_table
 from twostage.runs.events import require_tensorboard
-from twostage.runs.folder import add_to_run
 
 
 def open_cache(path: str | Path | None = None, *, cache_dir: str | Path = "cache") -> FeatureCache:
@@ -52,13 +49,13 @@ def train(
     progress: bool = False,
     on_run=None,
 ) -> FinishedRun | list[FinishedRun]:
-    """Train heads on a cache, a run folder each: a recipe by name, several, or heads and rates of one's own.
+    """Train heads on a cache, each with a run folder of its own: a recipe by name, several, or heads and rates of one's own.
 
     Returns the run where one recipe, or one rate, is named; a list of runs for lists and where none is named.
 
     With neither `recipe` nor `lr` the four published recipes 1C3, 1C4, 3C4, 3C4-big are run. Lists of head, lr, batch_size
     and weight_decay multiply. seeds: start each head from seeds 0..N-1 and keep the best on val (default: the one `seed`).
-    standardize: train on vectors of mean 0 and deviation 1 in train, folded into the head that is kept.
+    standardize: train on vectors of mean 0 and deviation 1 in train, folded into the saved head.
     tensorboard: event files beside metrics.jsonl. on_run: called with each run as soon as it is complete.
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
@@ -110,7 +107,7 @@ def sweep(
 
     standardize: the grid once with and once without standardised vectors.
     A list of caches are views of the same documents (other layers, poolings or encoders): each gets the whole grid.
-    The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial stands in
+    The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial is in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
@@ -132,34 +129,6 @@ def sweep(
             found = FinishedRun.of(sweeps.run_sweep(data, grid, common), cache=data.cache.path)
         write_report(common.runs_dir)
         return found
-
-
-def ceiling(
-    cache: FeatureCache | str | Path,
-    *,
-    class_weight: str = "none",
-    device: str = "auto",
-    seed: int = 0,
-    runs_dir: str | Path = "runs",
-    progress: bool = False,
-) -> FinishedRun:
-    """Fit the best possible one-layer head (logistic regression, its strength chosen on val) as a run to compare others with."""
-    with spoken(progress):
-        common = Common(Path(runs_dir), (seed,), seed, "relu", class_weight)
-        found = FinishedRun.of(ceilings.run_ceiling(loaded(cache, device), common))
-        write_report(common.runs_dir)
-        return found
-
-
-def learning_curve(cache: FeatureCache | str | Path, run: FinishedRun, *, device: str = "auto", progress: bool = False) -> str:
-    """Train a run's head on 1, 3, 10, 30 and 100 % of train, keep the curve in its run.json, and return it as a table."""
-    record = run.record
-    common = Common(run.path.parent, (0,), record["order_seed"], record["activation"], record["class_weight"])
-    with spoken(progress):
-        curve = curves.learning_curve(loaded(cache, device), record, common)
-    add_to_run(run.path, learning_curve=curve)
-    run.record["learning_curve"] = curve
-    return curves.curve_table(curve, record)
 
 
 def loaded(cache: FeatureCache | str | Path, device: str) -> HeadData:
@@ -199,17 +168,12 @@ def jobs_of(recipes: list, heads: list, lrs: list, epochs: int | None, sizes: li
 
 def say_linear(activation: str, heads) -> None:
     if activation == "none" and any(head != "1C" for head in heads):
-        say("--activation none: three linear layers without one between them are one linear layer")
+        say("--activation none: three linear layers with no activation between them are one linear layer")
 
 
 def table(runs: list[FinishedRun]) -> str:
     """Val accuracy by epoch and the test figures of several runs side by side."""
     return accuracy_table([run.record for run in runs])
-
-
-def below_ceiling(top: FinishedRun, runs: list[FinishedRun]) -> str:
-    """The ceiling, and how far each run stays behind it and why, as lines."""
-    return ceilings.ceiling_text(top.record, [run.record for run in runs])
 
 
 def seeds_of(seeds: int | None, seed: int) -> tuple[int, ...]:

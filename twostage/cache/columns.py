@@ -31,7 +31,7 @@ def read_facts_checked(file: CacheBytes, header: Header, done: np.ndarray | None
     names = header.names_bytes
     found = fingerprint_of(header.encoder, header.store_dtype, header.hidden_size, names, columns)
     if found != header.fingerprint:
-        faults.append("its fields do not give the fingerprint that it carries")
+        faults.append("its fields do not match the fingerprint that it carries")
     elif facts["label"].min() < 0 or facts["label"].max() >= len(header.label_names):
         faults.append("a label has no name")
     elif facts["split"].max() >= len(SPLITS):

@@ -19,7 +19,7 @@ def explain(have, asked, names: tuple[str, str] = ("cache", "asked")) -> list[st
         if new or gone:
             lines.append(f"documents: {counts} ({new:,} new, {gone:,} gone)")
         else:
-            lines.append(f"order: the same {len(asked_key):,} documents in another order")
+            lines.append(f"order: the same {len(asked_key):,} documents in a different order")
     mine, theirs = matched_rows(have_key, asked_key)
     lines += changed("label", column(have, "label", mine), column(asked, "label", theirs), asked, theirs, names)
     lines += changed("split", column(have, "split", mine), column(asked, "split", theirs), asked, theirs, names)
@@ -35,7 +35,7 @@ def settings(one) -> dict:
 def differing_names(have: list[str], asked: list[str], names: tuple[str, str]) -> str:
     new, gone = [n for n in asked if n not in have], [n for n in have if n not in asked]
     if not new and not gone:
-        return "label_names: the same names in another order"
+        return "label_names: the same names in a different order"
     parts = [f"{word} {', '.join(short(n) for n in few[:3])}" for word, few in (("new", new), ("gone", gone)) if few]
     return f"label_names: {names[0]} {len(have)}, {names[1]} {len(asked)} ({'; '.join(parts)})"
 

@@ -50,7 +50,7 @@ class FeatureCache:
         self.close()
 
     def source(self, row: int) -> str:
-        """Where one document lies, relative to the corpus."""
+        """Where one document is, relative to the corpus."""
         ends = self.facts["source_end"]
         start = int(ends[row - 1]) if row else 0
         return self.facts["source_bytes"][start : int(ends[row])].tobytes().decode("utf-8", "surrogatepass")
@@ -148,7 +148,7 @@ def open_cache(path: str | Path) -> FeatureCache:
 
 
 def verify_cache(path: str | Path) -> list[str]:
-    """Everything wrong with a file, one line a fault; empty when it is whole. BadInput where there is none to read."""
+    """Everything wrong with a file, one line per fault; empty when it is intact. BadInput where there is none to read."""
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such cache; give the path of an .h5 file")
@@ -168,7 +168,7 @@ def find_cache(cache_dir: str | Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadInput(f"{cache_dir}: no cache there; make one with: python extract.py CORPUS")
+        raise BadInput(f"{cache_dir}: no cache in it; make one with: python extract.py CORPUS")
     raise BadInput(f"{cache_dir}: {len(found)} caches, give one: " + ", ".join(str(path) for path in found))
 
 

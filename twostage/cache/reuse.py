@@ -74,7 +74,7 @@ def find_vectors(cache_dir: str | Path, identity: Identity) -> Lent:
         touched = np.unique(rows[found] // PAGE_ROWS)
         bad = cache.file.bad_pages(cache.fingerprint, touched)
         if bad:
-            say(f"{path}: {len(bad)} of {pages_of(len(cache))} pages are damaged; nothing of them is reused")
+            say(f"{path}: {len(bad)} of {pages_of(len(cache))} pages are damaged; none of them is reused")
             found &= ~np.isin(rows // PAGE_ROWS, bad)
         if found.any():
             lent.have |= found

@@ -49,7 +49,7 @@ def open_safely(path: Path, writable: bool = False) -> tuple[CacheBytes, Header]
             with os.fdopen(os.dup(fd), "rb", buffering=0) as raw, h5py.File(raw, "r", libver="earliest") as file:
                 header, tables = read_structure(file, status.st_size)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-            raise Refused(f"is damaged or no cache ({reason(error)})") from error
+            raise Refused(f"is damaged or not a cache ({reason(error)})") from error
         return CacheBytes(fd, path, tables), header
     except Refused as error:
         os.close(fd)

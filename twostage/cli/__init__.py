@@ -1,16 +1,30 @@
-"""What the command lines share: one-line errors, exit codes, value types, and the corpus and encoder options."""
+"""What the command lines share: one-line errors and exit codes here, options in options.py, signals and streams beside it."""
 
 import argparse
-import math
-import os
 import sys
 from pathlib import Path
 
 from twostage import ranks
+from twostage.cli.options import (
+    CORPUS_SETTINGS,
+    ENCODER_SETTINGS,
+    add_corpus_options,
+    add_reading_options,
+    add_shared,
+    learning_rate,
+    number,
+    path,
+    whole_number,
+)
 from twostage.cli.signals import deafen, listen
 from twostage.cli.streams import let_go, open_streams, reader_is_gone
 from twostage.errors import BadInput
 from twostage.progress import say, spoken
+
+__all__ = [
+    "CORPUS_SETTINGS", "ENCODER_SETTINGS", "Parser", "add_corpus_options", "add_reading_options", "add_shared", "failed",
+    "learning_rate", "number", "path", "run", "whole_number",
+]  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +53,7 @@ def run(main, argv=None, several: bool = False) -> int:
             if not several and ranks.size() > 1:
                 if ranks.rank():
                     return 0
-                say(f"{prog} works in one process: the other {ranks.size() - 1} that were started have left")
+                say(f"{prog} works in a single process: the other {ranks.size() - 1} that were started have ended")
             status = main(argv) or 0
         output.flush()
         if output.lost and not reader_is_gone():
@@ -69,137 +83,3 @@ def failed(prog: str, message: str, status: int = 2) -> int:
     if not ranks.silent():
         print(f"{prog}: {' '.join(message.split(chr(10)))}", file=sys.stderr)
     return status
-
-
-def whole_number(low: int, what: str):
-    """An argparse type: a whole number of at least `low`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{what} must be a whole number of at least {low}, not {text!r}")
-        return value
-
-    return parse
-
-
-def number(what: str, low: float, high: float, open_low: bool = False):
-    """An argparse type: a finite number from `low` to `high`; `open_low` leaves `low` itself out."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (low <= value <= high) or (open_low and value == low):
-            bounds = f"above {low:g}" if open_low else f"at least {low:g}"
-            raise argparse.ArgumentTypeError(f"{what} must be a number {bounds} and at most {high:g}, not {text!r}")
-        return value
-
-    return parse
-
-
-CORPUS_SETTINGS = ("text", "label", "split", "per_class", "encoding", "on_undecodable")  # of the API
-ENCODER_SETTINGS = ("model", "max_length", "truncation", "prefix", "device", "dtype")
-
-
-def utf8_text(text: str) -> str:
-    """An argparse type: the bytes of the command line as UTF-8, whatever the locale took them for."""
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeDecodeError:
-        raise argparse.ArgumentTypeError(f"{ascii(text)} is not UTF-8") from None
-
-
-def path(text: str) -> Path:
-    """An argparse type: a path. No shell makes ~ the home folder in --cache-dir=~/x."""
-    return Path(os.path.expanduser(text))
-
-
-learning_rate = number("a learning rate", 0, 1000, open_low=True)
-
-
-def add_reading_options(parser: Parser, corpus_optional: bool = False) -> None:
-    """CORPUS and how it is read."""
-    group = parser.add_argument_group("corpus")
-    group.add_argument(
-        "corpus",
-        type=os.path.expanduser,
-        metavar="CORPUS",
-        nargs="?" if corpus_optional else None,
-        help="a folder or file of labelled texts, or the word demo",
-    )
-    group.add_argument(
-        "--text-column", dest="text", nargs="+", metavar="NAME",
-        help="the column of the texts, or several, joined with a newline (default: by its usual names, where that is plain)",
-    )  # fmt: skip
-    group.add_argument("--label-column", dest="label", metavar="NAME", help="the column of the labels (default: as above)")
-    group.add_argument(
-        "--split-column", dest="split", metavar="NAME", help="a column that says train, val or test (default: one called split)"
-    )
-    group.add_argument(
-        "--per-class",
-        type=whole_number(1, "--per-class"),
-        metavar="N",
-        help="at most N documents per class and split (default: all)",
-    )
-    group.add_argument(
-        "--encoding",
-        default="utf-8-sig",
-        metavar="NAME",
-        help="text encoding of the files, or auto: found out, a file at a time (default: utf-8-sig, which is UTF-8)",
-    )
-    group.add_argument(
-        "--on-undecodable",
-        choices=("fail", "skip", "replace"),
-        default="fail",
-        help="documents with bytes that are not text in that encoding: refuse the corpus, leave them out, or put U+FFFD (default: fail)",
-    )
-
-
-def add_corpus_options(parser: Parser, corpus_optional: bool = False) -> None:
-    """The corpus and encoder options: one group for extract.py and finetune.py."""
-    add_reading_options(parser, corpus_optional)
-    group = parser.add_argument_group("encoder")
-    group.add_argument(
-        "--model",
-        default=None,
-        metavar="MODEL",
-        help="a BERT folder or hub name (default: bert-base-chinese; demo brings its own)",
-    )
-    group.add_argument(
-        "--max-length",
-        type=whole_number(3, "--max-length"),
-        default=512,
-        metavar="N",
-        help="tokens a document, [CLS] and [SEP] included (default: 512)",
-    )
-    group.add_argument(
-        "--truncation",
-        choices=("head", "tail", "head-tail"),
-        default="head",
-        help="what is kept of a longer document: its first tokens, its last, or the first 128 and the last (default: head)",
-    )
-    group.add_argument(
-        "--prefix", type=utf8_text, default="", metavar="TEXT",
-        help='put in front of every text, as "query: " (default: nothing); tail cuts it off a longer text',
-    )  # fmt: skip
-    group.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
-    )
-    group.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="arithmetic of the encoder (default: auto, bfloat16 where the hardware has it, else float32)",
-    )
-    group = parser.add_argument_group("run")
-    group.add_argument(
-        "--seed", type=whole_number(0, "--seed"), default=0, metavar="N", help="seed of everything random (default: 0)"
-    )
-    group.add_argument(
-        "--cache-dir", type=path, default=Path("cache"), metavar="DIR", help="folder of the feature caches (default: cache)"
-    )

@@ -52,7 +52,7 @@ class Audit:
         """Return the findings as sentences; what was not found is not mentioned."""
         said = []
         if self.duplicates:
-            said.append(f"{_count(self.duplicates, 'duplicate')}: documents whose text stands earlier in the corpus")
+            said.append(f"{_count(self.duplicates, 'duplicate')}: documents whose text occurs earlier in the corpus")
         if self.leaks:
             said.append(f"leak: {_places(self.leak_splits)}; e.g. {_example(self.leak_examples, 'split')}")
         if self.conflicts:

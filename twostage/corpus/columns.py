@@ -103,12 +103,12 @@ class Columns:
             return None if label is None else self.names[int(label)]
         if label in self.names:
             return label
-        raise BadInput(f"{where}: '{shown(label[:40])}' is no label id, and no class that {self.names_from} names")
+        raise BadInput(f"{where}: '{shown(label[:40])}' is neither a label id nor a class that {self.names_from} names")
 
     def _split(self, value, where: str) -> str:
         name = SPLIT_NAMES.get(fold(value)) if isinstance(value, str) else None
         if name is None:
-            raise BadInput(f'{where}: "{shown(str(value)[:40])}" in column "{self.split}" is none of train, val, test')
+            raise BadInput(f'{where}: "{shown(str(value)[:40])}" in column "{self.split}" is not train, val or test')
         return name
 
 
@@ -117,7 +117,7 @@ def text_of(value, where: str) -> str | None:
         return value
     if missing(value):
         return None
-    raise BadInput(f"{where}: no text but {_kind(value)}; name the column of the texts: --text-column NAME")
+    raise BadInput(f"{where}: not a text but {_kind(value)}; name the column of the texts: --text-column NAME")
 
 
 def label_of(value, where: str) -> str | None:
@@ -130,7 +130,7 @@ def label_of(value, where: str) -> str | None:
         value = int(value)
     if isinstance(value, int | float):
         return str(value)
-    raise BadInput(f"{where}: no label but {_kind(value)}; a document has one class, by name or number")
+    raise BadInput(f"{where}: not a label but {_kind(value)}; a document has one class, by name or number")
 
 
 def missing(value) -> bool:
@@ -139,7 +139,8 @@ def missing(value) -> bool:
 
 
 def _kind(value) -> str:
-    return {dict: "an object", list: "a list", bytes: "bytes"}.get(type(value), f"a {type(value).__name__}")
+    known = {dict: "an object", list: "a list", bytes: "bytes", int: "a number", float: "a number"}
+    return known.get(type(value), f"of type {type(value).__name__}")
 
 
 def choose(columns: list[str], asked: Asked, where: str) -> Columns | None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from twostage.corpus.encodings import encoding_of, marked
+from twostage.corpus.folders import readable
 from twostage.corpus.splits import pick_key, split_position
 from twostage.errors import BadInput, shown
 
@@ -48,7 +49,7 @@ class Decoder:
             b"\xff".decode(name, "replace")
         except (LookupError, UnicodeError, ValueError):
             raise BadInput(
-                f"--encoding {shown(encoding)}: not a text encoding; utf-8, gb18030 and big5 are, and auto"
+                f"--encoding {shown(encoding)}: not a text encoding; give utf-8, gb18030, big5 or another, or auto"
             ) from None
         return Decoder("utf-8" if name == "utf-8-sig" else name, replace)
 
@@ -60,11 +61,8 @@ class Decoder:
         return Decoder(found, self.replace) if found and found != self.encoding else self
 
     def of_file(self, file: Path) -> "Decoder":
-        try:
-            with open(file, "rb") as stream:
-                return self.of(stream)
-        except OSError as error:
-            raise BadInput(f"{shown(file)}: can't be read ({error.strerror})") from None
+        with readable(file), open(file, "rb") as stream:
+            return self.of(stream)
 
     @property
     def by_line(self) -> bool:

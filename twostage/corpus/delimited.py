@@ -50,7 +50,7 @@ class Delimited:
             elif len(cells) != width:
                 raise BadInput(
                     f"{shown(self.name)}:{number}: {len(cells)} column{'s' * (len(cells) > 1)} where the header has {width}; "
-                    "mend the line, or its quotes"
+                    "fix the line, or its quotes"
                 )
             else:
                 yield number, offset, length, [cells[i] for i in at], bad
@@ -88,7 +88,7 @@ class Delimited:
                 cells = next(records, None)
             except csv.Error as error:
                 reason = "a carriage return outside quotes" if "new-line" in str(error) else error
-                raise BadInput(f"{shown(self.name)}:{number}: not CSV ({reason}); mend the quotes of that record") from None
+                raise BadInput(f"{shown(self.name)}:{number}: not CSV ({reason}); fix the quotes of that record") from None
             if cells is None:
                 return
             yield number, start, end - start, cells, bad

@@ -58,7 +58,7 @@ class Undecodable:
 def encodings_said(taken: Counter, first: dict[str, str]) -> list[str]:
     """What encodings the files of a corpus were taken to be in, `first` names a file of each."""
     said = [f"{name} in {n:,} file{'s' * (n > 1)} (the first: {shown(first[name])})" for name, n in taken.most_common()]
-    return [f"encodings taken: {', '.join(said)}"] if said else []
+    return [f"encodings used: {', '.join(said)}"] if said else []
 
 
 @dataclass

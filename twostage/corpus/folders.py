@@ -3,13 +3,14 @@
 Names are their bytes as UTF-8 (what is not UTF-8 stays as lone surrogates), whatever the locale takes them for.
 """
 
+import contextlib
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from twostage.errors import shown
+from twostage.errors import BadInput, shown
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
@@ -47,6 +48,16 @@ class ClassFolder:
     name: str
     split: str | None
     path: str
+
+
+@contextlib.contextmanager
+def readable(name: object = None):
+    """BadInput, naming the file (by default as the operating system does), where it can't be read."""
+    try:
+        yield
+    except OSError as error:
+        named = os.fsdecode(error.filename or "the corpus") if name is None else name
+        raise BadInput(f"{shown(named)}: can't be read ({error.strerror})") from None
 
 
 def bytes_path(root: str | os.PathLike, source: str = "") -> bytes:

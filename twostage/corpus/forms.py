@@ -8,6 +8,7 @@ from twostage.corpus.columnar import ArrowRows, ParquetRows, arrow, class_label_
 from twostage.corpus.columns import Asked
 from twostage.corpus.decoding import Decoder
 from twostage.corpus.delimited import Delimited, delimited
+from twostage.corpus.folders import readable
 from twostage.corpus.json_records import JsonRecords
 from twostage.corpus.lines import TabLines, tab_lines
 from twostage.errors import BadInput, shown
@@ -29,11 +30,8 @@ def open_table(
 ) -> TabLines | Delimited | JsonRecords | ParquetRows | ArrowRows:
     """The table that a file holds. Raises BadInput, in one line, for what is none."""
     file, suffix = root / name, Path(name).suffix.lower()
-    try:
-        with open(file, "rb") as stream:
-            head = stream.read(HEAD)
-    except OSError as error:
-        raise BadInput(f"{shown(name)}: can't be read ({error.strerror})") from None
+    with readable(name), open(file, "rb") as stream:
+        head = stream.read(HEAD)
     for magic, what in OTHER.items():
         if head.startswith(magic):
             raise BadInput(f"{shown(name)}: {what}")

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from twostage.corpus.decoding import Decoder
+from twostage.corpus.folders import readable
 from twostage.corpus.lines import decoded_lines
 from twostage.errors import BadInput, shown
 
@@ -95,14 +96,14 @@ class JsonRecords:
                     reason = shown(error)[:80]
             block = next(blocks, None) if len(buffer) - at < LONGEST else None
             if block is None:
-                raise BadInput(f"{self._at(number + 1)}: not JSON ({reason}); mend the file")
+                raise BadInput(f"{self._at(number + 1)}: not JSON ({reason}); fix the file")
             buffer, at = buffer[at:] + block, 0
 
     def _blocks(self):
         """The text of the file, a block at a time."""
         decode, offset = codecs.getincrementaldecoder(self.decoder.encoding)(), 0
         try:
-            with open(self.file, "rb") as stream:
+            with readable(self.name), open(self.file, "rb") as stream:
                 while block := stream.read(BLOCK):
                     self.decoder.refuse_binary(block, self.name, offset)
                     yield decode.decode(block)
@@ -113,8 +114,6 @@ class JsonRecords:
                 f"{shown(self.name)}: not {self.decoder.encoding} near byte {offset + error.start:,}; "
                 "an array is read whole or not at all: name its --encoding"
             ) from None
-        except OSError as error:
-            raise BadInput(f"{shown(self.name)}: can't be read ({error.strerror})") from None
 
     def _refuse_other(self, item, number: int) -> None:
         if not isinstance(item, dict):

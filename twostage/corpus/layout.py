@@ -16,6 +16,7 @@ from twostage.corpus.folders import (
     has_documents,
     hidden,
     is_document,
+    readable,
     split_of,
     subfolders,
 )  # fmt: skip
@@ -27,7 +28,7 @@ SPLIT_FILE = re.compile(rf"(?:.*[._-])?({NAMES})(-\d+-of-\d+)?\.({SUFFIXES})", r
 TABLE = re.compile(rf".*\.({SUFFIXES.replace('txt|', '')})", re.IGNORECASE)
 SHARD = re.compile(r"(?:.*-)?\d+(?:-of-\d+)?\.(parquet|arrow|jsonl|json|csv)", re.IGNORECASE)
 FORMS = (
-    "one folder a class with a file a document; or a table of texts and labels, as CSV, JSON, Parquet or lines of "
+    "one folder per class with one file per document; or a table of texts and labels, as CSV, JSON, Parquet or lines of "
     "label<TAB>text; or train.csv, dev.csv, test.csv and the like"
 )
 
@@ -46,13 +47,11 @@ class Layout:
 def recognise(path: str | os.PathLike) -> Layout:
     """Recognise the form of a corpus. Raises BadInput where there is none."""
     path = Path(path)
-    try:
+    with readable():
         if path.is_dir():
             return _folder(path)
         if path.is_file():
             return Layout("a single file of ", path.parent, [(None, path.name)])
-    except OSError as error:
-        raise BadInput(f"{shown(error.filename or path)}: can't be read ({error.strerror})") from None
     raise BadInput(f"{shown(path)}: no such corpus; give a folder or a file ({FORMS})")
 
 

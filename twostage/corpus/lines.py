@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from twostage.corpus.columns import Asked
 from twostage.corpus.decoding import Decoder
+from twostage.corpus.folders import readable
 from twostage.errors import BadInput, shown
 
 BLOCK = 1 << 20
@@ -20,11 +21,8 @@ QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 def raw_lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
     """Yield (offset in bytes, bytes with their end); lines end at \\n alone, whatever the width of a character."""
-    try:
-        with open(file, "rb") as stream:
-            yield from lines_of(stream, encoding)
-    except OSError as error:
-        raise BadInput(f"{shown(file)}: can't be read ({error.strerror})") from None
+    with readable(file), open(file, "rb") as stream:
+        yield from lines_of(stream, encoding)
 
 
 def lines_of(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, bytes]]:
@@ -150,7 +148,7 @@ def _label_first(rows: list[list[str]], where: str) -> bool:
         return True
     if all(NUMBER.fullmatch(cell) for cell in last):
         raise BadInput(
-            f"{where}: lines are text<TAB>id, but no class.txt beside it names the ids; add it, or take the numbers for names: "
+            f"{where}: lines are text<TAB>id, but no class.txt beside it names the ids; add it, or take the numbers as names: "
             "--text-column 1 --label-column 2"
         )
     return False

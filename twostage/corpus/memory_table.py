@@ -37,7 +37,9 @@ def held(source) -> list[tuple[str | None, Held]]:
     if isinstance(source, Mapping) and source and all(hasattr(one, "__len__") and _names(one) for one in source.values()):
         parts = [(SPLIT_NAMES.get(str(key).strip().lower()), str(key), one) for key, one in source.items()]
         if not any(split == "train" for split, _, _ in parts):
-            raise BadInput(f"{', '.join(shown(key) for _, key, _ in parts)}: none of these is called train; name the splits so")
+            raise BadInput(
+                f"{', '.join(shown(key) for _, key, _ in parts)}: none of these is called train; name one of them so"
+            )
         parts.sort(key=lambda part: ("train", "val", "test", None).index(part[0]))
         return [(split, _table(one, key)) for split, key, one in parts if split]
     return [(None, _table(source, "rows"))]
@@ -47,17 +49,17 @@ def _table(source, name: str) -> Held:
     if isinstance(source, tuple) and len(source) == 2 and not any(isinstance(one, str) for one in source):
         texts, labels = map(_values, source)
         if len(texts) != len(labels):
-            raise BadInput(f"{len(texts):,} texts but {len(labels):,} labels; give one label a text")
+            raise BadInput(f"{len(texts):,} texts but {len(labels):,} labels; give one label per text")
         return _of_columns(name, {"text": texts, "label": labels}, "texts and labels")
     if isinstance(source, Mapping):
         columns = {str(key): _values(one) for key, one in source.items()}
         if len({len(one) for one in columns.values()}) > 1:
-            raise BadInput("the columns have different lengths; give one value a row")
+            raise BadInput("the columns have different lengths; give one value per row")
         return _of_columns(name, columns, "columns")
     names = _names(source)
     if not names or not hasattr(source, "__len__"):
         raise BadInput(
-            f"a {type(source).__name__} is no corpus; give a path, a data frame, a datasets.Dataset, or (texts, labels)"
+            f"not a corpus but of type {type(source).__name__}; give a path, a data frame, a datasets.Dataset, or (texts, labels)"
         )
     if hasattr(source, "select_columns"):  # datasets.Dataset
         return _of_dataset(name, source)
@@ -116,4 +118,4 @@ def _values(column) -> list:
     try:
         return column if isinstance(column, list) else list(column)
     except TypeError:
-        raise BadInput(f"a {type(column).__name__} is no column of values; give lists") from None
+        raise BadInput(f"not a column of values but of type {type(column).__name__}; give lists") from None

@@ -55,7 +55,7 @@ class Corpus:
 
     def texts(self, rows) -> list[str]:
         """Read the texts of these rows again, in their order. Raises BadInput where one changed since `read_corpus`."""
-        return texts_by_row(self, rows, "changed while it was in use; start again")
+        return texts_by_row(self, rows, "changed while it was in use; run the command again")
 
     def classes_without_train(self) -> list[str]:
         """Return the names of the classes that no document in train has."""
@@ -77,12 +77,12 @@ def read_corpus(
     source, *, text=None, label=None, split=None, per_class: int | None = None, encoding: str = "utf-8-sig",
     on_undecodable: str = "fail", name: str | None = None,
 ) -> Corpus:  # fmt: skip
-    """Read a labelled corpus in any form; what is kept is a digest a document, not the text.
+    """Read a labelled corpus in any form; what is kept is a digest per document, not the text.
 
     source: a path (docs/corpora.md lists what it may hold), a data frame (pandas, polars), a datasets.Dataset or
     DatasetDict, a pyarrow.Table, a dict of columns, a dict of these by split, or a tuple (texts, labels).
     text: the column of the texts, or several, joined with a newline; label, split: theirs (None: by their usual names, where
-    that is plain). per_class: that many documents a class in each split (None: all). encoding: of the files, or "auto".
+    that is plain). per_class: that many documents per class in each split (None: all). encoding: of the files, or "auto".
     on_undecodable: fail, skip or replace. name: what the corpus is called (None: after its path, else "data").
     Raises BadInput, in one line, for whatever is wrong with it.
     """
@@ -162,7 +162,7 @@ def _refuse_hopeless(path, found: Documents) -> None:
         raise BadInput(f"{shown(path)}: no document in it has text; nothing to learn from")
     if len(classes) == 1:
         name = shown(found.label_names[classes[0]])
-        raise BadInput(f"{shown(path)}: a single class, {name}; a classifier needs two to tell apart")
+        raise BadInput(f"{shown(path)}: a single class, {name}; a classifier needs at least two")
     if n >= FEW and 2 * len(classes) > n:
         example = shown(found.label_names[classes[0]][:40])
         raise BadInput(f"{shown(path)}: {n:,} documents in {len(classes):,} classes ('{example}' is one); {found.way_out}")

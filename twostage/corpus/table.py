@@ -15,7 +15,7 @@ from twostage.corpus.columns import Asked, Columns, choose, fold, missing, no_la
 from twostage.corpus.decoding import RECORD, Decoder, record
 from twostage.corpus.delimited import Delimited
 from twostage.corpus.findings import Documents, Undecodable, numbered_labels
-from twostage.corpus.folders import SPLIT_NAMES
+from twostage.corpus.folders import SPLIT_NAMES, readable
 from twostage.corpus.json_records import JsonRecords
 from twostage.corpus.lines import TabLines, decoded_lines
 from twostage.corpus.memory_table import Held
@@ -179,18 +179,10 @@ def text_again(columns: Columns, values: list) -> str | None:
 
 def _pread(table, places: list[tuple[int, int]], names: list[str]) -> list[list | None]:
     values: list[list | None] = [None] * len(places)
-    try:
-        descriptor = os.open(table.file, os.O_RDONLY)
-    except OSError as error:
-        raise BadInput(f"{shown(table.name)}: can't be read ({error.strerror})") from None
-    try:
+    with readable(table.name), open(table.file, "rb", buffering=0) as file:
         for i in sorted(range(len(places)), key=places.__getitem__):
             offset, length = places[i]
-            values[i] = table.again(os.pread(descriptor, length, offset), names, offset == 0)
-    except OSError as error:
-        raise BadInput(f"{shown(table.name)}: can't be read ({error.strerror})") from None
-    finally:
-        os.close(descriptor)
+            values[i] = table.again(os.pread(file.fileno(), length, offset), names, offset == 0)
     return values
 
 

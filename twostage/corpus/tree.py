@@ -11,7 +11,7 @@ import numpy as np
 from twostage import SPLITS
 from twostage.corpus.decoding import RECORD, Decoder, record
 from twostage.corpus.findings import Documents, Undecodable, encodings_said, numbered_labels
-from twostage.corpus.folders import bytes_path, list_documents
+from twostage.corpus.folders import bytes_path, list_documents, readable
 from twostage.corpus.layout import Layout
 from twostage.errors import BadInput, shown
 from twostage.progress import Progress
@@ -22,10 +22,8 @@ CHUNK = 256  # files a thread takes at a time
 
 def read_tree(layout: Layout, decoder: Decoder) -> Documents:
     """Read every document of a tree, ordered by name. Raises BadInput naming a file that is binary or can't be read."""
-    try:
+    with readable():
         found, left_out = list_documents(layout.root, layout.folders)
-    except OSError as error:
-        raise BadInput(f"{shown(error.filename)}: can't be read ({error.strerror})") from None
     counts = [len(sources) for sources in found]
     sources = list(itertools.chain.from_iterable(found))
     names = [class_name(folder.name) for folder in layout.folders]

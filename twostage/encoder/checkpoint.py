@@ -42,7 +42,7 @@ def find_model(name_or_path) -> Path:
     for path in tokenizer_files(folder):
         refuse_pointer(path)
         if path.stat().st_size > TOKENIZER_BYTES:
-            raise BadInput(f"{path}: {path.stat().st_size:,} bytes, too many for a tokenizer; get the checkpoint anew")
+            raise BadInput(f"{path}: {path.stat().st_size:,} bytes, too many for a tokenizer; get the checkpoint again")
     return folder
 
 
@@ -57,7 +57,7 @@ def _transformer_in(folder: Path) -> Path:
         return folder
     below = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.json"))
     if below:
-        raise BadInput(f"{folder}: no config.json; one lies in {below[0]}: give that folder if it is the model")
+        raise BadInput(f"{folder}: no config.json; there is one in {below[0]}: give that folder if it is the model")
     return folder
 
 
@@ -99,7 +99,7 @@ def refuse_adapter(folder: Path) -> None:
     for name in ADAPTERS:
         if (folder / name).exists():
             raise BadInput(
-                f"{folder}: {name} is an adapter, which its weights are not the model without; merge it first "
+                f"{folder}: {name} belongs to an adapter, without which these weights are not the model; merge it first "
                 "(peft: merge_and_unload, save_pretrained) and give that folder"
             )
 
@@ -144,7 +144,7 @@ def _from_hub(name: str) -> Path:
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
         raise BadInput(
-            f"{name}: no such folder, and the model hub did not give it ({reason}); give the path of a BERT folder"
+            f"{name}: no such folder, and the model hub did not provide it ({reason}); give the path of a BERT folder"
         ) from None
 
 
@@ -158,9 +158,9 @@ def weight_files(folder: Path) -> list[Path]:
             try:
                 names = sorted(set(read_json(index, "")["weight_map"].values()))
             except (KeyError, AttributeError, TypeError):
-                raise BadInput(f"{index}: not an index of weight files; get the checkpoint anew") from None
+                raise BadInput(f"{index}: not an index of weight files; get the checkpoint again") from None
             if any(not isinstance(name, str) or Path(name).name != name for name in names):
-                raise BadInput(f"{index}: names files outside its folder; get the checkpoint anew")
+                raise BadInput(f"{index}: names files outside its folder; get the checkpoint again")
             missing = [name for name in names if not (folder / name).is_file()]
             if missing:
                 raise BadInput(

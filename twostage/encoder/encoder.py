@@ -76,7 +76,7 @@ def load_tokenizer(folder: Path, vocab_size: int | None = None):
         raise BadInput(f"{folder}: its tokenizer cannot be loaded ({reason}); copy the checkpoint's own beside it") from None
     if not tokenizer.is_fast:
         raise BadInput(
-            f"{folder}: {type(tokenizer).__name__} has no fast form (20 times slower); give a checkpoint with tokenizer.json"
+            f"{folder}: {type(tokenizer).__name__} has no fast version (it would be 20 times slower); give a checkpoint with tokenizer.json"
         )
     rows = vocab_size if vocab_size is not None else config["vocab_size"]
     highest = max(tokenizer.get_vocab().values(), default=-1)

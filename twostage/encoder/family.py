@@ -54,31 +54,31 @@ def checked_config(config: dict, path: Path) -> dict:
     kind = config["model_type"] = config.get("model_type") or _type_without_name(config)
     *most, last = FAMILY
     if kind is None:
-        raise BadInput(f"{path}: says no model_type, so it is no encoder's; {', '.join(most)} and {last} can be read")
+        raise BadInput(f"{path}: has no model_type, so it is not an encoder's; {', '.join(most)} and {last} can be read")
     if not isinstance(kind, str) or kind not in FAMILY:
         raise BadInput(
-            f"{path}: model_type is {_short(kind)}, which computes otherwise; {', '.join(most)} and {last} can be read"
+            f"{path}: model_type is {_short(kind)}, which computes differently; {', '.join(most)} and {last} can be read"
         )
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
         raise BadInput(f"{path}: relative positions or a decoder; only plain BERT encoders can be read")
     for name, (default, least, most) in SIZES.items():
         if not _whole(config.setdefault(name, default), least, most):
-            raise BadInput(f"{path}: {name} is {_short(config[name])}, not {least} to {most:,}; get the checkpoint anew")
+            raise BadInput(f"{path}: {name} is {_short(config[name])}, not {least} to {most:,}; get the checkpoint again")
     if config["hidden_size"] % config["num_attention_heads"]:
-        raise BadInput(f"{path}: hidden_size is not a multiple of num_attention_heads; get the checkpoint anew")
+        raise BadInput(f"{path}: hidden_size is not a multiple of num_attention_heads; get the checkpoint again")
     eps = config.get("layer_norm_eps", 1e-12)
     if not isinstance(eps, float) or not 0 < eps < 1 or not isinstance(config.get("hidden_act", "gelu"), str):
-        raise BadInput(f"{path}: layer_norm_eps or hidden_act is not what it must be; get the checkpoint anew")
+        raise BadInput(f"{path}: layer_norm_eps or hidden_act is invalid; get the checkpoint again")
     if kind in POSITIONS_AFTER_PAD:
         highest = min(config["vocab_size"], config["max_position_embeddings"]) - 1
         if not _whole(config.setdefault("pad_token_id", 1), 0, highest):
-            raise BadInput(f"{path}: pad_token_id is {_short(config['pad_token_id'])}, not 0 to {highest:,}; get it anew")
+            raise BadInput(f"{path}: pad_token_id is {_short(config['pad_token_id'])}, not 0 to {highest:,}; get it again")
     if kind == "ernie" and config.get("use_task_id") and not _whole(config.setdefault("task_type_vocab_size", 3), 1, 1000):
-        raise BadInput(f"{path}: task_type_vocab_size is {_short(config['task_type_vocab_size'])}; get the checkpoint anew")
+        raise BadInput(f"{path}: task_type_vocab_size is {_short(config['task_type_vocab_size'])}; get the checkpoint again")
     return config
 
 
-def read_json(path: Path, absent: str, way: str = "get the checkpoint anew") -> dict:
+def read_json(path: Path, absent: str, way: str = "get the checkpoint again") -> dict:
     """A JSON file that holds an object; BadInput (with `absent` where it does not exist) for anything else, however made."""
     try:
         if path.exists() and not path.is_file():
@@ -90,7 +90,7 @@ def read_json(path: Path, absent: str, way: str = "get the checkpoint anew") -> 
     except FileNotFoundError:
         raise BadInput(absent) from None
     except RecursionError:
-        raise BadInput(f"{path}: nested too deep for settings; {way}") from None
+        raise BadInput(f"{path}: nested too deeply for settings; {way}") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read as JSON ({_short(error)}); {way}") from None
     if not isinstance(found, dict):
@@ -143,5 +143,5 @@ def _short(value: object) -> str:
     try:
         text = shown(value if isinstance(value, Exception) else repr(value))
     except RecursionError:
-        return "nested too deep"
+        return "nested too deeply"
     return text if len(text) <= 120 else text[:119] + "…"

@@ -13,7 +13,7 @@ def remarks(folder: Path, backend, poolings: list[str]) -> list[str]:
     trained = trained_pooling(folder)
     if trained and trained not in poolings:
         way = f": --pooling {trained} gives those vectors" if trained in ("cls", "mean", "max") else ""
-        found.append(f"{folder}: was trained with {trained} pooling, asked is {', '.join(poolings)}{way}")
+        found.append(f"{folder}: was trained with {trained} pooling, but {', '.join(poolings)} is asked for{way}")
     return found + _case(folder, backend)
 
 
@@ -25,7 +25,7 @@ def _case(folder: Path, backend) -> list[str]:
     lowers = backend.normalizer is not None and backend.normalizer.normalize_str("ABC") == "abc"
     if lowers and capitals > CAPITALS * len(words):
         return [
-            f"{folder}: {capitals:,} words of its vocabulary have capitals, and its tokenizer lowercases, so they are never met; "
+            f"{folder}: {capitals:,} words of its vocabulary have capitals, and its tokenizer lowercases, so they are never used; "
             "is do_lower_case right in tokenizer_config.json?"
         ]
     unknown = getattr(backend.model, "unk_token", None)

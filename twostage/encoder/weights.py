@@ -20,7 +20,7 @@ def check_header(files: list[Path], config: dict) -> None:
             with open(path, "rb") as file:
                 start = file.read(4)
             if not start.startswith((b"PK\x03\x04", b"\x80")):
-                raise _unreadable(path, "it is no file of torch.save")
+                raise _unreadable(path, "it is not a file of torch.save")
     if shapes:
         matched(shapes, config, files[0].parent)
 
@@ -73,7 +73,7 @@ def matched(shapes: dict, config: dict, folder: Path, pooler: bool = False) -> d
         else:
             names[plain] = found[plain]
     if missing:
-        way = "use --pooling cls or mean" if all(name.startswith("pooler.") for name in missing) else "get it anew"
+        way = "use --pooling cls or mean" if all(name.startswith("pooler.") for name in missing) else "get it again"
         rest = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise BadInput(f"{folder}: the checkpoint lacks {missing[0]}{rest}; {way}")
     return names
@@ -146,7 +146,7 @@ def stored_tensors(files: list[Path]) -> dict:
 
 def _unreadable(path: Path, reason) -> BadInput:
     text = shown(str(reason).strip().split("\n")[0])[:160] or type(reason).__name__
-    return BadInput(f"{path}: the weights cannot be loaded ({text}); get the checkpoint anew")
+    return BadInput(f"{path}: the weights cannot be loaded ({text}); get the checkpoint again")
 
 
 def native_config(config: dict, **more):
@@ -173,12 +173,12 @@ def build(kind: str, config: dict, weights: dict, folder: Path, **more):
         )
     except Exception as error:
         reason = shown(str(error).strip().split("\n")[0])[:200] or type(error).__name__
-        raise BadInput(f"{folder}: its weights cannot be loaded ({reason}); get the checkpoint anew") from None
+        raise BadInput(f"{folder}: its weights cannot be loaded ({reason}); get the checkpoint again") from None
     finally:
         logging.set_verbosity(shown_level)
         if bar:
             logging.enable_progress_bar()
     wrong = sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"], *info["unexpected_keys"])))
     if wrong:
-        raise BadInput(f"{folder}: this version of transformers does not take {wrong[0]}; get another")
+        raise BadInput(f"{folder}: this version of transformers does not accept {wrong[0]}; get another")
     return model.eval().requires_grad_(False)

@@ -64,13 +64,6 @@ def newest_whole(checkpoints: Path) -> Path | None:
     return None
 
 
-def best_of(folder: Path) -> Path | None:
-    """The best weights that a checkpoint goes with."""
-    names = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-    found = [folder.parent / Path(name).name for name in names if Path(name).name.startswith("best-")]
-    return found[0] if found else None
-
-
 def prune(checkpoints: Path, keep: Path | None, best: Path | None) -> None:
     """Remove every checkpoint but `keep`, and every best weights but `best`."""
     for entry in list(checkpoints.iterdir()) if checkpoints.is_dir() else []:

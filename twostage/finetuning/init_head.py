@@ -29,11 +29,11 @@ def start_head(run: Path, head: str, encoder: dict, label_names: list[str]) -> t
         raise BadInput(f"--init-head {run}: its vectors came from another encoder: {'; '.join(wrong)}")
     if config["head"] != head:
         raise BadInput(
-            f"--init-head {run}: its head is {config['head']}, asked {head}: give --head {config['head']} with rates"
+            f"--init-head {run}: its head is {config['head']}, but {head} is asked for: give --head {config['head']} with rates"
         )
     if sorted(config["label_names"]) != sorted(label_names):
         only = [", ".join(sorted(set(a) - set(b))) or "none" for a, b in _both_ways(config["label_names"], label_names)]
-        raise BadInput(f"--init-head {run}: other labels: only in the head {only[0]}; only in the corpus {only[1]}")
+        raise BadInput(f"--init-head {run}: different labels: only in the head {only[0]}; only in the corpus {only[1]}")
     last = linear_layers(module)[-1]
     order = torch.tensor([config["label_names"].index(name) for name in label_names])
     with torch.no_grad():

@@ -106,7 +106,7 @@ def open_run(runs_dir: Path, job: FinetuneJob, settings: dict, resume: bool) -> 
         path, record = waiting[-1]
         raise BadInput(
             f"cannot resume {path}: {'; '.join(_differs(record, settings))}: give the settings that it was started with, "
-            "or leave out --resume to start anew"
+            "or leave out --resume to start from the beginning"
         )
     run = create_run(runs_dir, job.name, settings)
     run.lock = take_lock(run.path / ".lock", run.path)
@@ -119,8 +119,9 @@ def something_to_resume(runs_dir: Path, jobs: list[FinetuneJob]) -> None:
     ours = _records(runs_dir, names)
     done = all(record["status"] == "complete" and not (path / "checkpoints").exists() for path, record in ours)
     if done and len({record["base_name"] for _, record in ours}) in (0, len(names)):
-        found = "all are complete" if ours else "there are none"
-        raise BadInput(f"nothing to resume in {runs_dir}: of the runs {', '.join(sorted(names))} {found}; leave out --resume")
+        asked = ", ".join(sorted(names))
+        found = f"every run of {asked} is complete" if ours else f"there is no run of {asked}"
+        raise BadInput(f"nothing to resume in {runs_dir}: {found}; leave out --resume")
 
 
 def keep_copy(run: Run) -> None:
@@ -133,7 +134,7 @@ def _gone_on_with(path: Path, record: dict) -> Run:
     lock = take_lock(path / ".lock", path)
     try:
         sweep(path)
-        with disk_trouble(path, "cannot be written", "free some disk, then go on with --resume"):
+        with disk_trouble(path, "cannot be written", "free some disk space, then continue with --resume"):
             reserve_room(path)
             run = Run(path, {key: value for key, value in record.items() if key != "error"} | {"status": "running"}, lock)
             run.write()

@@ -28,7 +28,8 @@ from twostage.progress import say
 from twostage.recipes import PUBLISHED_HIDDEN_SIZE, RECIPES, THUCNEWS_CLASSES
 from twostage.runs.calibration import calibrate
 from twostage.runs.comparison import against_frozen
-from twostage.runs.folder import Run, add_to_run, best_epoch, read_run, save_predictions, score_test
+from twostage.runs.folder import Run, add_to_run, best_epoch, read_run
+from twostage.runs.scores import save_predictions, score_test
 
 
 @dataclass
@@ -91,13 +92,13 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         newest = None if ranks.rank() else checkpoints.newest_whole(run.path / "checkpoints")
         if newest := ranks.from_first(newest and newest.name):
             saved = run.path / "checkpoints" / newest
-            say(f"{run.path}: going on from step {checkpoints.step_of(saved):,}")
+            say(f"{run.path}: continuing from step {checkpoints.step_of(saved):,}")
             tuner.resume_from(saved)
         try:
             tuner.fit()
             finish(setting, run, tuner, job, activation, asked.runs_dir)
         except (OSError, SafetensorError) as error:
-            raise BadInput(f"{run.path}: cannot write ({error}): free some disk, then go on with --resume") from None
+            raise BadInput(f"{run.path}: cannot write ({error}): free some disk space, then continue with --resume") from None
         except RuntimeError as error:
             if not memory.is_out_of_memory(error):
                 reason = ranks.trouble(error)

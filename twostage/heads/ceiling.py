@@ -111,7 +111,7 @@ def ceiling_text(ceiling: dict, records: list[dict]) -> str:
         f"test {ceiling['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), l2 {ceiling['l2']:.2g}"
     ]
     edge = ceiling["l2"] in (ceiling["strengths"][0]["l2"], ceiling["strengths"][-1]["l2"])
-    lines += ["its strength is at the edge of those tried: the true ceiling may lie a little higher"] if edge else []
+    lines += ["its l2 is at the edge of those tried: the true ceiling may be a little higher"] if edge else []
     return "\n".join(lines + [verdict(record, ceiling) for record in records])
 
 
@@ -122,7 +122,7 @@ def verdict(record: dict, ceiling: dict) -> str:
     low, high = ceiling["test_accuracy_ci95"]
     if low <= record["test_accuracy"] <= high:
         side = "below" if gap > 0 else "above"
-        return f"{record['name']} is at what one layer can do here: {points} {side}, within the interval"
+        return f"{record['name']} reaches what one layer can do here: {points} {side}, within the interval"
     if gap < 0:
         return f"{record['name']} is {points} above what one layer can do"
     epochs = record["epochs"]
@@ -130,7 +130,7 @@ def verdict(record: dict, ceiling: dict) -> str:
     falling = len(epochs) < 2 or epochs[-1]["train_loss"] < epochs[-2]["train_loss"]
     what = "this head" if record["head"] == "1C" else "a one-layer head"
     why = (
-        "the learning rate is too small, not the features"
+        "the learning rate is too small; the features are not to blame"
         if behind and falling
         else "the learning rate is too large"
         if behind

@@ -1,11 +1,10 @@
-"""Test documents that are all but in train, found by their vectors and confirmed by their words.
+"""Test documents that have a double in train, or nearly one, found by their vectors and confirmed by their words.
 
 First the free steps: equal texts, then equal stored vectors of texts that differ (after truncation or [UNK]). Then the nearest
 document of train for each of test by centred cosine: raw [CLS] cosines crowd near 1, so that the distance which counts as near
 is relative to the median distance of a nearest neighbour. Where the corpus is at hand, common 5-grams of characters confirm.
 """
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from twostage import metrics
-from twostage.files import replacing
+from twostage.files import write_csv
 from twostage.heads.data import HeadData
 from twostage.progress import Progress, text_table
 
@@ -101,7 +100,9 @@ def find_near_duplicates(data: HeadData, run: Path, texts: Callable[[np.ndarray]
     leaks = np.flatnonzero((kind != "") & (kind != "other words"))
     leaks = leaks[np.argsort(distance[leaks], kind="stable")]
     found = [_entry(data, int(test[i]), int(match[i]), str(kind[i]), float(distance[i]), float(share[i])) for i in leaks]
-    write_csv(run / "near_duplicates.csv", found, data.label_names)
+    names = data.label_names
+    rows = (one | {"label": names[one["label"]], "train_label": names[one["train_label"]]} for one in found)
+    write_csv(run / "near_duplicates.csv", COLUMNS, rows)
     told = [one for one in found if one["kind"] != "same text"] or found  # what the digests had not told already
     return {
         "median_distance": median,
@@ -141,26 +142,17 @@ def _without(run: Path, leaks: np.ndarray) -> dict:
     return {"n_test_without": n, "test_accuracy_without": accuracy, "test_accuracy_without_ci95": interval}
 
 
-def write_csv(path: Path, found: list[dict], names: list[str]) -> None:
-    """All leaks, the nearest first; labels by name."""
-    with replacing(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for one in found:
-            writer.writerow(one | {"label": names[one["label"]], "train_label": names[one["train_label"]]})
-
-
 def near_duplicates_text(found: dict, record: dict, run: Path) -> str:
     """The nearest twenty, and the accuracy of the run that holds them with and without."""
     names, n_test = record["label_names"], record["n_test"]
     leaks = n_test - found["n_test_without"]
     confirmed = (
-        f"confirmed by their words (half of the {GRAM}-grams; {found['n_rejected']:,} were not)"
+        f"half of their {GRAM}-grams in common; {found['n_rejected']:,} more have other words"
         if found["texts_compared"]
-        else "not confirmed: the corpus is not at hand"
+        else "not confirmed, since the corpus is not available"
     )
     lines = [
-        f"test documents that are all but in train: {found['n_same_text']:,} of the same text, {found['n_same_vector']:,} more of "
+        f"test documents with a double in train: {found['n_same_text']:,} with the same text, {found['n_same_vector']:,} more with "
         f"the same vector, {found['n_near']:,} near ({confirmed})"
     ]
     if found["first"]:
@@ -171,7 +163,7 @@ def near_duplicates_text(found: dict, record: dict, run: Path) -> str:
             for one in found["first"]
         ]  # fmt: skip
         lines += text_table(head, rows, right=("distance", "common 5-grams"))
-        lines.append(f"all {leaks:,} stand in {run / 'near_duplicates.csv'}")
+        lines.append(f"all {leaks:,} are in {run / 'near_duplicates.csv'}")
     if leaks and found["n_test_without"]:
         low, high = found["test_accuracy_without_ci95"]
         lines.append(

@@ -5,14 +5,13 @@ at once, in one matrix product. A document is ranked by the probability that it 
 Northcutt, Jiang and Chuang 2021). Ranked, never flagged: where to stop reading is the reader's choice.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from twostage import SPLITS, metrics
-from twostage.files import replacing
+from twostage.files import write_csv
 from twostage.heads.data import HeadData
 from twostage.heads.logistic import Logistic, minimise
 from twostage.progress import Progress, text_table
@@ -93,7 +92,9 @@ def find_suspects(data: HeadData, run: Path) -> dict:
     order = np.argsort(own, kind="stable")
     order = order[suggested[order] != label[order]]
     ranked = [_entry(data, int(row), probabilities, suggested) for row in order]
-    write_csv(run / "suspects.csv", ranked, data.label_names)
+    names = data.label_names
+    rows = (one | {"label": names[one["label"]], "suggested": names[one["suggested"]]} for one in ranked)
+    write_csv(run / "suspects.csv", COLUMNS, (row | {"rank": rank} for rank, row in enumerate(rows, 1)))
     doubted = (own < BELOW) & (suggested != label)
     split = data.cache.split_of
     return {
@@ -129,15 +130,6 @@ def _if_wrong(data: HeadData, run: Path, believed: np.ndarray) -> dict:
     return {"test_accuracy_if_wrong": right / n, "test_accuracy_if_wrong_ci95": list(metrics.wilson(right, n))}
 
 
-def write_csv(path: Path, ranked: list[dict], names: list[str]) -> None:
-    """All suspects, the least believable first; labels by name."""
-    with replacing(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for rank, one in enumerate(ranked, 1):
-            writer.writerow(one | {"rank": rank, "label": names[one["label"]], "suggested": names[one["suggested"]]})
-
-
 def suspects_text(found: dict, record: dict, run: Path) -> str:
     """The first twenty, and what they could mean for the accuracy of the run that holds them."""
     names = record["label_names"]
@@ -149,10 +141,10 @@ def suspects_text(found: dict, record: dict, run: Path) -> str:
     below, (low, high) = found["n_below"], found["test_accuracy_if_wrong_ci95"]
     return "\n".join([
         f"suspected labels, ranked by a logistic regression that never saw the document ({found['folds']} folds over all splits, "
-        f"accuracy {found['accuracy']:.3f}); a rank, not a verdict:",
+        f"accuracy {found['accuracy']:.3f}); a ranking, not a verdict:",
         *text_table(head, rows, right=("", "probability of the given one")),
-        f"{found['n']:,} documents whose label is not the most probable one stand in {run / 'suspects.csv'}",
-        f"given label under {found['below']:.0%} probable: " + ", ".join(f"{name} {n:,}" for name, n in below.items())
+        f"{found['n']:,} documents whose label is not the most probable one are in {run / 'suspects.csv'}",
+        f"given label less than {found['below']:.0%} probable: " + ", ".join(f"{name} {n:,}" for name, n in below.items())
         + f"; were those of test wrong and the suggestions right, {record['name']} would have test accuracy "
         f"{found['test_accuracy_if_wrong']:.3f} ({low:.3f}-{high:.3f}) instead of {record['test_accuracy']:.3f}",
     ])  # fmt: skip

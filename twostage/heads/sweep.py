@@ -15,18 +15,8 @@ from twostage import memory
 from twostage.errors import BadInput
 from twostage.heads.bank import HeadBank, Trial
 from twostage.heads.data import HeadData
-from twostage.heads.training import (
-    EPOCHS,
-    Common,
-    bank_of,
-    finish_run,
-    other_rates,
-    run_settings,
-    spread,
-    time_left,
-    train_bank,
-)
-from twostage.progress import say
+from twostage.heads.training import EPOCHS, Common, bank_of, finish_run, other_rates, run_settings, spread, train_bank
+from twostage.progress import duration, say
 from twostage.recipes import BATCH_SIZE
 from twostage.runs.folder import create_run
 
@@ -161,7 +151,7 @@ def say_estimate(data: HeadData, trials: list[Trial], epochs: int, common: Commo
     steps = math.ceil(data.train.numel() / first.batch_size) * epochs
     say(
         f"{len(trials)} {first.head} heads, {epochs} epochs, {steps:,} steps of {step * len(trials):.2g} s: "
-        f"about {time_left(step * len(trials) * steps)} (fewer --lr, --seeds or --epochs take less)"
+        f"about {duration(step * len(trials) * steps)} (fewer --lr, --seeds or --epochs take less)"
     )
 
 

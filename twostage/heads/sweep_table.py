@@ -4,7 +4,7 @@ from pathlib import Path
 
 from twostage.heads.sweep import PER_DECADE, settings_of
 from twostage.heads.training import LOWEST_RATE, trial_of
-from twostage.heads.views import views_table
+from twostage.heads.views import chosen_lines, views_table
 from twostage.recipes import BATCH_SIZE, RECIPES
 from twostage.runs.hints import open_edge, plateau
 
@@ -53,18 +53,9 @@ def sweep_table(record: dict, cache: Path | str) -> str:
         elif further and open_edge(points, record["n_val"]):
             rates = " ".join(f"{x:g}" for x in further) + " --standardize" * key[3]
             lines.append(
-                f"the best rate is at the edge of the grid; go on: python train_head.py {cache} --sweep --head {key[0]} --lr {rates}"
+                f"the best rate is at the edge of the grid; extend it: python train_head.py {cache} --sweep --head {key[0]} --lr {rates}"
             )
-    low, high = record["test_accuracy_ci95"]
-    lines += [
-        "",
-        f"chosen on val: {record['head']}, lr {record['head_lr']:g}, seed {record['seed']}, "
-        f"epoch {record['best_epoch']} (trial {record['trial']})"
-        + ", on standardized vectors"
-        * bool(record.get("standardize")),
-        f"test accuracy {record['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), "
-        f"macro-F1 {record['test_macro_f1']:.3f}, {record['n_test']:,} documents",
-    ]
+    lines += chosen_lines(record)
     last = record["epochs"][-1]["epoch"]
     if record["best_epoch"] == last:
         lines.append(f"the best epoch is the last of {last}: train longer, with --epochs {2 * last}")

@@ -15,7 +15,8 @@ from twostage.models.head import save_head
 from twostage.progress import Progress, say
 from twostage.recipes import BATCH_SIZE, Recipe
 from twostage.runs.calibration import calibrate
-from twostage.runs.folder import Run, create_run, save_predictions, score_test
+from twostage.runs.folder import Run, create_run
+from twostage.runs.scores import save_predictions, score_test
 
 EPOCHS = 20  # of whatever is no recipe
 LOWEST_RATE = 1e-12  # below, no weight moves in float32
@@ -99,7 +100,7 @@ def train_bank(
     for trial in trials:
         if trial.diverged_epoch:
             say(
-                f"{label}: the head of rate {trial.lr:g}, seed {trial.seed} diverged in epoch {trial.diverged_epoch} and was stopped"
+                f"{label}: the head with rate {trial.lr:g}, seed {trial.seed} diverged in epoch {trial.diverged_epoch} and was stopped"
             )
     return bank
 
@@ -187,13 +188,6 @@ def trial_record(trial: Trial) -> dict:
 def trial_of(entry: dict) -> Trial:
     """The trial that trial_record wrote down."""
     return Trial(**{"lr" if key == "head_lr" else key: value for key, value in entry.items()})
-
-
-def time_left(seconds: float) -> str:
-    """40 seconds, 12 minutes, 3.5 hours."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def spread(values) -> tuple[float, float]:

@@ -108,7 +108,7 @@ def views_table(record: dict) -> str:
         row[view["pooling"]] = f"{row[view['pooling']]}, {best}" if view["pooling"] in row else best
     lines = [
         f"accuracy on the whole val split ({record['n_val']:,} documents) of each view's best rate, mean over "
-        f"{len(record['grid']['seed'])} seeds; val has seen {record['n_trials']:,} heads",
+        f"{len(record['grid']['seed'])} seeds; {record['n_trials']:,} heads were compared on val",
         "",
         *text_table(
             ("encoder", "layer", *poolings),
@@ -116,12 +116,16 @@ def views_table(record: dict) -> str:
             right=("layer",),
         ),
     ]
+    return "\n".join([*lines, *chosen_lines(record, f"{chosen['model']}, layer {chosen['layer']}, {chosen['pooling']}: ")])
+
+
+def chosen_lines(record: dict, view: str = "") -> list[str]:
+    """The trial that a sweep chose, and its figures on test."""
     low, high = record["test_accuracy_ci95"]
-    return "\n".join([
-        *lines,
+    return [
         "",
-        f"chosen on val: {chosen['model']}, layer {chosen['layer']}, {chosen['pooling']}: {record['head']}, lr "
-        f"{record['head_lr']:g}, seed {record['seed']}, epoch {record['best_epoch']} (trial {record['trial']})",
+        f"chosen on val: {view}{record['head']}, lr {record['head_lr']:g}, seed {record['seed']}, epoch {record['best_epoch']} "
+        f"(trial {record['trial']})" + ", on standardized vectors" * bool(record.get("standardize")),
         f"test accuracy {record['test_accuracy']:.3f} (95 % interval {low:.3f}-{high:.3f}), "
         f"macro-F1 {record['test_macro_f1']:.3f}, {record['n_test']:,} documents",
-    ])  # fmt: skip
+    ]

@@ -77,8 +77,8 @@ def _page(record: dict, config: dict, base_model: str | None, dataset: str) -> s
     prefix = settings.get("encoder", {}).get("prefix", "")
     alone = "`truncation=True` does it"  # what transformers can do of what training did
     if settings.get("truncation") == "head-tail" or prefix:
-        before = f", `{_plain(prefix)}` stood before every text" if prefix else ""
-        alone = f"transformers alone cuts or begins a text otherwise{before}: `twostage.predict` does as in training"
+        before = f", `{_plain(prefix)}` stood in front of every text" if prefix else ""
+        alone = f"transformers alone cuts or begins a text differently{before}: `twostage.predict` does as in training"
     encoder = _plain(base_model) if base_model else "of BERT's family"
     rows = [
         f"| {_plain(one['label'])} | {one['support']:,} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} |"
@@ -87,7 +87,7 @@ def _page(record: dict, config: dict, base_model: str | None, dataset: str) -> s
     return "\n".join([
         f"# {_plain(record['name'])}: texts into {len(classes)} classes",
         "",
-        f"An encoder ({encoder}, {tuned}) and a head {settings['head']} on {below}, trained on "
+        f"An encoder ({encoder}, {tuned}) and a {settings['head']} head on {below}, trained on "
         f"{record['n_train']:,} documents of {_plain(dataset)} with twostage {__version__}.",
         "",
         "## Use",

@@ -141,7 +141,7 @@ def read_back(folder: Path, bert, head_module: nn.Sequential) -> None:
         wanted = theirs.state_dict()
         for name, tensor in mine.state_dict().items():
             if not torch.equal(tensor, wanted[name].detach().to("cpu", torch.float32)):
-                raise BadInput(f"{folder}: {name} reads back otherwise than it was written; check the disk, and try again")
+                raise BadInput(f"{folder}: {name} reads back differently from what was written; check the disk, and try again")
 
 
 def load_classifier(folder: Path) -> tuple[BertClassifier, object, list[str], dict]:
@@ -157,7 +157,7 @@ def load_classifier(folder: Path) -> tuple[BertClassifier, object, list[str], di
     settings = raw.get("twostage")
     try:
         if not isinstance(settings, dict):
-            raise ValueError("its config.json says nothing of twostage")
+            raise ValueError("its config.json says nothing about twostage")
         ours = raw.get("model_type") == "twostage-bert"
         config = checked_config({**raw, "model_type": raw.get("encoder_type", "bert") if ours else raw["model_type"]}, folder)
         check_settings({"hidden_size": config["hidden_size"], "pooling": "cls", "activation": "relu", **settings})

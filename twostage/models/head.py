@@ -64,7 +64,7 @@ def load_head(folder: Path) -> tuple[nn.Sequential, dict]:
     try:
         check_settings(config)
         if not isinstance(config.get("encoder", {}), dict):
-            raise ValueError("encoder is no set of settings")
+            raise ValueError("encoder is not a set of settings")
         check_settings(
             {"head": "1C", "hidden_size": 1, "activation": "none", "label_names": ["a"], **config.get("encoder", {})}
         )
@@ -110,12 +110,12 @@ def check_settings(config: dict) -> None:
             raise ValueError(f"{name} is {shown(repr(value))[:60]}, not 1 to {most:,}")
     prefix = config.get("prefix", "")
     if prefix != "" and not fits_field("prefix", prefix):
-        raise ValueError(f"prefix is {shown(repr(prefix))[:60]}, no text to put in front of another")
+        raise ValueError(f"prefix is {shown(repr(prefix))[:60]}, not a text to put in front of another")
     layer = config.get("layer", OPTIONAL["layer"])
     if not fits_field("layer", layer):
         raise ValueError(f"layer is {shown(repr(layer))[:60]}, not -1 (the last) or one before it")
     names = config.get("label_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError("label_names is no list of names")
+        raise ValueError("label_names is not a list of names")
     if len(set(names)) < len(names):
         raise ValueError("label_names names a class twice")

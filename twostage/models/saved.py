@@ -97,7 +97,7 @@ def encoder_folder(path: Path, config: dict, model: str | None) -> Path:
         raise BadInput(f"{path / 'head' / 'config.json'} does not say how its vectors were made: train the head again")
     name = model or recorded_model(read_run(path))
     if name is None:
-        raise BadInput(f"{path}: which encoder made its vectors is not known here: name its folder with --model")
+        raise BadInput(f"{path}: it is not known here which encoder made its vectors: name its folder with --model")
     try:
         folder = find_model(name)
     except BadInput as error:

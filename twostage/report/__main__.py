@@ -5,9 +5,8 @@ python -m twostage.report --runs-dir runs --markdown > tables.md
 """
 
 import sys
-from pathlib import Path
 
-from twostage.cli import Parser, path, run
+from twostage.cli import Parser, add_shared, run
 from twostage.report.build import existing, write_report
 from twostage.report.markdown import markdown
 from twostage.runs.groups import group_runs
@@ -17,12 +16,10 @@ from twostage.runs.views import load_runs
 def build_parser() -> Parser:
     parser = Parser(
         prog="python -m twostage.report",
-        description="Rewrite report.html and results.csv from the run folders. Training does this after every run by itself.",
+        description="Rewrite report.html and results.csv from the run folders. Training does this automatically after every run.",
         epilog="examples:\n  python -m twostage.report\n  python -m twostage.report --runs-dir runs --markdown > tables.md",
     )
-    parser.add_argument(
-        "--runs-dir", type=path, default=Path("runs"), metavar="DIR", help="folder of the run folders (default: runs)"
-    )
+    add_shared(parser, "--runs-dir")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown instead, for a paper or a README")
     return parser
 

@@ -13,7 +13,7 @@ from twostage.errors import BadInput
 from twostage.files import write_text
 from twostage.report.words import seconds as duration
 from twostage.runs.groups import Group
-from twostage.runs.views import RunView
+from twostage.runs.views import RunView, pair_keys
 
 
 class Sources:
@@ -47,9 +47,9 @@ class VectorCost:
     def said(self) -> str:
         took = f"took {duration(self.seconds)}"
         if self.lent and not self.encoded:
-            return "The vectors that all heads share were lent by an earlier cache."
+            return "The vectors that all heads share came from an earlier cache."
         if self.lent:
-            return f"Of the vectors that all heads share an earlier cache lent {self.lent:,}; the others {took}."
+            return f"Of the vectors that all heads share, {self.lent:,} came from an earlier cache; the others {took}."
         if self.before:
             return f"The vectors that all heads share were extracted in several goes; the last {took}."
         return f"The vectors that all heads share {took}, once."
@@ -77,9 +77,9 @@ class KnownDocuments:
         here = np.flatnonzero(self.split == SPLITS.index("test"))
         if not len(here):
             return np.full(len(run.predictions["label"]), -1)
-        keys = _keys(self.digest[here], self.label[here])
+        keys = pair_keys(self.digest[here], self.label[here])
         order = np.argsort(keys, kind="stable")
-        wanted = _keys(run.predictions["digest"], run.predictions["label"])
+        wanted = pair_keys(run.predictions["digest"], run.predictions["label"])
         at = np.minimum(np.searchsorted(keys[order], wanted), len(here) - 1)
         return np.where(keys[order][at] == wanted, here[order][at], -1)
 
@@ -115,7 +115,7 @@ def documents_of(group: Group, runs_dir: Path) -> tuple[KnownDocuments | None, s
         missing = missing or (_cache_path(run) if isinstance(fingerprint, str) else None)
     if missing is None:
         return None, "No run here names a feature cache, and only that knows all documents: the data is not audited."
-    return None, f"The feature cache {missing} is not there now: the data is not audited."
+    return None, f"The feature cache {missing} is no longer there: the data is not audited."
 
 
 def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments:
@@ -170,9 +170,3 @@ def _caches(run: RunView, fingerprint: str, runs_dir: Path) -> list[Path]:
         for folder in (Path("cache"), runs_dir.parent / "cache"):
             paths += sorted(folder.glob(f"*-{fingerprint[:8]}.h5"))
     return [path for path in dict.fromkeys(paths) if path.is_file()]
-
-
-def _keys(digest: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """(N,) strings that numpy compares whole: digest, label, and a last byte that is never zero."""
-    parts = [digest, np.ascontiguousarray(label, "<i4").view(np.uint8).reshape(-1, 4), np.ones((len(label), 1), np.uint8)]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1)).view("S37").ravel()

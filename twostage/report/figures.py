@@ -115,7 +115,7 @@ def coverage_chart(size: tuple[int, int], known: CalibrationShown) -> str:
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if 1 - low <= 5 * step)
     even = [1 - i * step for i in reversed(range(ceil((1 - low) / step - 1e-9) + 1))]
     return line_chart(
-        "Accuracy over the share of documents kept", series, "test documents kept, the surest", "accuracy of those kept", size,
+        "Accuracy over the share of documents kept", series, "kept, the surest first", "accuracy", size,
         x_ticks=[0.05, 0.2, 0.4, 0.6, 0.8, 1], x_text="{:.0%}".format,
         even=even if len(even) > 1 else [1 - step, 1],
     )  # fmt: skip

@@ -4,6 +4,7 @@ calibration, accuracy by layer and pooling. A part that is garbled is named and 
 import os
 from dataclasses import dataclass, field
 
+from twostage import SPLITS
 from twostage.metrics import wilson
 from twostage.report.documents import KnownDocuments, corpus_of, texts_at
 from twostage.runs.groups import Group
@@ -11,62 +12,6 @@ from twostage.runs.views import RunView
 
 SHOWN = 12  # documents of a kind
 FEW = 10  # documents that a bin of the reliability chart holds at least
-
-
-@dataclass
-class Suspect:
-    """A document whose given label looks wrong. Probabilities are of the given label and of the suggested one."""
-
-    label: str
-    suggested: str
-    probability: float
-    suggested_probability: float
-    split: str
-    source: str
-    digest: str
-    text: str | None = None
-
-
-@dataclass
-class SuspectsShown:
-    run: RunView
-    folds: int
-    accuracy: float
-    n: int
-    below: float
-    n_below: dict[str, int]
-    if_wrong: float
-    if_wrong_interval: tuple[float, float]
-    first: list[Suspect]
-
-
-@dataclass
-class NearPair:
-    """A test document and the document of train that is all but the same."""
-
-    kind: str
-    label: str
-    train_label: str
-    source: str
-    train_source: str
-    digest: str
-    train_digest: str
-    distance: float
-    text: str | None = None
-    train_text: str | None = None
-
-
-@dataclass
-class NearShown:
-    run: RunView
-    compared: bool
-    kinds: list[tuple[str, int]]
-    n_rejected: int
-    n_other_label: int
-    without: float | None
-    without_interval: tuple[float, float]
-    n_without: int
-    first: list[NearPair]
 
 
 @dataclass
@@ -102,10 +47,13 @@ class ViewMap:
 
 @dataclass
 class Knowledge:
-    """All of it; None where no run of the group holds it. notes: what could not be read, and why."""
+    """All of it; None where no run of the group holds it. notes: what could not be read, and why.
 
-    suspects: SuspectsShown | None = None
-    near: NearShown | None = None
+    suspects, near: the part of run.json (runs/findings.py), its run, and of each document under `first` also the text.
+    """
+
+    suspects: dict | None = None
+    near: dict | None = None
     calibration: CalibrationShown | None = None
     views: ViewMap | None = None
     notes: list[str] = field(default_factory=list)
@@ -119,63 +67,57 @@ def knowledge_of(group: Group, documents: KnownDocuments | None) -> Knowledge:
         if run is None:
             continue
         try:
-            setattr(found, name, read(run, run.record[key], group.label_names))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            setattr(found, name, read(run, run.record[key]))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             found.notes.append(f"{run.name}: {key} in run.json is garbled ({error}) and left out.")
-    for part in (found.suspects, found.near):
-        if part is not None:
-            _read_texts(part, documents)
+    if found.suspects:
+        _read_texts(found.suspects, documents, ("",))
+    if found.near:
+        _read_texts(found.near, documents, ("", "train_"))
     return found
 
 
-def _suspects(run: RunView, told: dict, names: list[str]) -> SuspectsShown:
-    first = [
-        Suspect(
-            names[one["label"]], names[one["suggested"]], float(one["probability"]), float(one["suggested_probability"]),
-            str(one["split"]), str(one["source"]), _digest(one["digest"]),
-        )
-        for one in told["first"][:SHOWN]
-    ]  # fmt: skip
-    below = {split: int(told["n_below"][split]) for split in ("train", "val", "test")}
-    return SuspectsShown(
-        run, int(told["folds"]), float(told["accuracy"]), int(told["n"]), float(told["below"]), below,
-        float(told["test_accuracy_if_wrong"]), _interval(told["test_accuracy_if_wrong_ci95"]), first,
-    )  # fmt: skip
+def _suspects(run: RunView, told: dict) -> dict:
+    return told | {
+        "run": run, "n_below": {split: told["n_below"][split] for split in SPLITS},
+        "if_wrong_interval": _interval(told["test_accuracy_if_wrong_ci95"]), "first": _entries(run, told, ""),
+    }  # fmt: skip
 
 
-def _near(run: RunView, told: dict, names: list[str]) -> NearShown:
-    first = [
-        NearPair(
-            str(one["kind"]), names[one["label"]], names[one["train_label"]], str(one["source"]), str(one["train_source"]),
-            _digest(one["digest"]), _digest(one["train_digest"]), float(one["distance"]),
-        )
-        for one in told["first"][:SHOWN]
-    ]  # fmt: skip
-    compared = bool(told["texts_compared"])
+def _near(run: RunView, told: dict) -> dict:
     kinds = {"the same text": "n_same_text", "another text, the same vector": "n_same_vector"}
-    kinds["nearly the same text" if compared else "nearly the same vector"] = "n_near"
-    without = told["test_accuracy_without"]
-    return NearShown(
-        run, compared, [(name, int(told[key])) for name, key in kinds.items()], int(told["n_rejected"]),
-        int(told["n_other_label"]), None if without is None else float(without),
-        (0.0, 1.0) if without is None else _interval(told["test_accuracy_without_ci95"]), int(told["n_test_without"]), first,
-    )  # fmt: skip
+    kinds["nearly the same text" if told["texts_compared"] else "nearly the same vector"] = "n_near"
+    without = told.get("test_accuracy_without")
+    return told | {
+        "run": run, "kinds": [(name, told[key]) for name, key in kinds.items()], "without": without,
+        "without_interval": None if without is None else _interval(told["test_accuracy_without_ci95"]),
+        "first": _entries(run, told, "", "train_"),
+    }  # fmt: skip
 
 
-def _calibration(run: RunView, told: dict, names: list[str]) -> CalibrationShown:
+def _entries(run: RunView, told: dict, *sides: str) -> list[dict]:
+    """The first documents, their classes by name. The sides of a pair tell their keys apart."""
+    names, entries = run.record["label_names"], []
+    for one in told["first"][:SHOWN]:
+        labels = [key for key in ("label", "suggested", "train_label") if key in one]
+        entries.append(one | {key: names[one[key]] for key in labels})
+        if any(len(bytes.fromhex(one[f"{side}digest"])) != 32 for side in sides):
+            raise ValueError("digest")
+    return entries
+
+
+def _calibration(run: RunView, told: dict) -> CalibrationShown:
     def bins(which: str) -> list[tuple[float, float, float, float, int]]:
-        held = _merged([one for one in told["bins"][which] if one["n"]])
-        intervals = [wilson(float(one["accuracy"]) * int(one["n"]), int(one["n"])) for one in held]
         return [
-            (float(one["confidence"]), float(one["accuracy"]), *two, int(one["n"]))
-            for one, two in zip(held, intervals, strict=True)
+            (one["confidence"], one["accuracy"], *wilson(one["accuracy"] * one["n"], one["n"]), one["n"])
+            for one in _merged([one for one in told["bins"][which] if one["n"]])
         ]
 
     names_of = {"calibration error (ECE), test": "ece", "Brier score, test": "brier", "log loss, val": "val_nll"}
     return CalibrationShown(
-        run, float(told["temperature"]), int(told["n_val"]),
-        [(said, float(told[key][0]), float(told[key][1])) for said, key in names_of.items()], bins("before"), bins("after"),
-        sorted((float(one["share"]), float(one["probability"]), float(one["accuracy"])) for one in told["coverage"]),
+        run, told["temperature"], told["n_val"],
+        [(said, told[key][0], told[key][1]) for said, key in names_of.items()], bins("before"), bins("after"),
+        sorted((one["share"], one["probability"], one["accuracy"]) for one in told["coverage"]),
     )  # fmt: skip
 
 
@@ -192,36 +134,29 @@ def _merged(bins: list[dict]) -> list[dict]:
     return merged
 
 
-def _views(run: RunView, told: list, names: list[str]) -> ViewMap | None:
-    keys = [((str(view.get("model") or "BERT"), int(view["layer"])), str(view["pooling"])) for view in told]
+def _views(run: RunView, told: list) -> ViewMap | None:
+    keys = [((view.get("model") or "BERT", view["layer"]), view["pooling"]) for view in told]
     if len(keys) < 2:
         return None
     models = list(dict.fromkeys(row[0] for row, _ in keys))
     rows = sorted({row for row, _ in keys}, key=lambda row: (models.index(row[0]), -row[1]))
     poolings = list(dict.fromkeys(pooling for _, pooling in keys))
-    cells = {key: float(view["val_accuracy"]) for key, view in zip(keys, told, strict=True)}
-    return ViewMap(run, rows, poolings, cells, keys[int(run.record["view"])], int(run.record["n_trials"]))
+    cells = {key: view["val_accuracy"] for key, view in zip(keys, told, strict=True)}
+    return ViewMap(run, rows, poolings, cells, keys[run.record["view"]], run.record["n_trials"])
 
 
-def _digest(told: str) -> str:
-    if len(bytes.fromhex(told)) != 32:
-        raise ValueError("digest")
-    return told
-
-
-def _interval(told) -> tuple[float, float]:
+def _interval(told: list[float]) -> tuple[float, float]:
     low, high = told
-    return float(low), float(high)
+    return low, high
 
 
-def _read_texts(part: SuspectsShown | NearShown, documents: KnownDocuments | None) -> None:
-    """Fill in the texts as far as the corpus still holds them."""
-    corpus, reading = corpus_of(part.run) if documents is None else (documents.corpus, documents.reading)
-    if corpus is None or not os.path.exists(corpus):
-        return
-    wanted = [(one, "text", one.source, one.digest) for one in part.first]
-    if isinstance(part, NearShown):
-        wanted += [(pair, "train_text", pair.train_source, pair.train_digest) for pair in part.first]
-    texts = texts_at(corpus, reading, [source for *_, source, _ in wanted], [digest for *_, digest in wanted])
-    for (one, name, *_), text in zip(wanted, texts, strict=True):
-        setattr(one, name, text)
+def _read_texts(part: dict, documents: KnownDocuments | None, sides: tuple[str, ...]) -> None:
+    """Fill in the texts as far as the corpus still holds them, None elsewhere."""
+    corpus, reading = corpus_of(part["run"]) if documents is None else (documents.corpus, documents.reading)
+    wanted = [(one, side) for one in part["first"] for side in sides]
+    texts = [None] * len(wanted)
+    if corpus is not None and os.path.exists(corpus):
+        sources, digests = ([one[f"{side}{what}"] for one, side in wanted] for what in ("source", "digest"))
+        texts = texts_at(corpus, reading, sources, digests)
+    for (one, side), text in zip(wanted, texts, strict=True):
+        one[f"{side}text"] = text

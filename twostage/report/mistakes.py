@@ -91,7 +91,7 @@ def _read_texts(found: MistakeFindings, run: RunView, wrong: np.ndarray, documen
         return
     corpus, reading = corpus_of(run) if documents is None else (documents.corpus, documents.reading)
     if corpus is None or not os.path.exists(corpus):
-        found.notes.append(f"The corpus ({corpus or 'its path is not known'}) is not there now: texts cannot be shown.")
+        found.notes.append(f"The corpus ({corpus or 'its path is not known'}) is no longer there: texts cannot be shown.")
         return
     texts = texts_at(corpus, reading, [mistake.source for mistake in known], [mistake.digest for mistake in known])
     for mistake, text in zip(known, texts, strict=True):

@@ -65,7 +65,7 @@ def facts(group: Group) -> list[str]:
     """The sizes of the data, under the headline."""
     record, setting = group.best.record, dict(group.best.setting)
     said = [f"{len(group.label_names)} classes"]
-    for key, what in (("n_train", "train"), ("n_val", "choose the epoch"), ("n_test", "test")):
+    for key, what in (("n_train", "train on"), ("n_val", "choose the epoch on"), ("n_test", "test on")):
         if record.get(key) is not None:
             said.append(f"{record[key]:,} documents to {what}")
     return said + ([setting["max_length"]] if "max_length" in setting else [])

@@ -7,7 +7,7 @@ from twostage.recipes import RECIPES
 from twostage.report.documents import VectorCost
 from twostage.report.knowledge import ViewMap
 from twostage.report.sections import extra_seconds, view_words
-from twostage.report.words import acc, chance, head_words, interval, points, rate, seconds
+from twostage.report.words import acc, chance_words, head_words, interval, points, rate, seconds
 from twostage.runs.comparison import compare
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
@@ -17,10 +17,10 @@ def verdict(group: Group, extraction: VectorCost | None, views: ViewMap | None) 
     """The headline; then, in smaller words, what to know of it."""
     frozen, tuned = group.frozen, group.tuned
     if frozen is None and tuned is None:
-        return [f"TF-IDF and a linear classifier reach {_reached(group.baseline)}.", "No run with BERT stands beside it yet."]
+        return [f"TF-IDF and a linear classifier reach {_reached(group.baseline)}.", "There is no run with BERT beside it yet."]
     if frozen is None:
         first = f"Fine-tuned BERT ({tuned.name}) reaches {_reached(tuned)}."
-        more = ["No head has been trained on frozen vectors for this test set yet, so nothing says what fine-tuning bought."]
+        more = ["No head has been trained on frozen vectors for this test set yet, so what fine-tuning bought is not known."]
         return [" ".join([first, *_yardstick(group, extraction)]), *more]
     at = "at its optimum" if frozen.is_ceiling else f"at {rate(frozen.record['head_lr'])}"
     which = f" ({view_words(views.chosen)})" if views and views.run is frozen else ""
@@ -29,9 +29,10 @@ def verdict(group: Group, extraction: VectorCost | None, views: ViewMap | None) 
     more += [extraction.said] if extraction else []
     if tuned:
         found = compare(frozen, tuned)
-        said = "adds {} points" if found.gain > 0 else "falls {} points short" if found.gain < 0 else "comes to the same"
+        said = "adds {} points" if found.gain > 0 else "falls {} points short" if found.gain < 0 else "adds nothing"
         first += f"; fine-tuning {said.format(points(found.gain))} for {seconds(tuned.seconds)}."
-        more.append(f"Fine-tuned is {tuned.name}{chance(found.p)}.")
+        differ = f"; the difference is {chance_words(found.p)}" if found.p is not None else ""
+        more.append(f"The fine-tuned run is {tuned.name}{differ}.")
     else:
         first += "."
         more.append("Nothing has been fine-tuned on this test set yet.")
@@ -69,4 +70,4 @@ def _published_rates(group: Group, frozen: RunView) -> list[str]:
         and r.accuracy < frozen.accuracy - 0.01
     ]
     held = " and ".join(f"{acc(r.accuracy)} at {rate(r.record['head_lr'])} ({r.name})" for r in slow)
-    return [f"At the published rates the same head comes to {held}."] if slow else []
+    return [f"At the published rates the same head reaches {held}."] if slow else []

@@ -96,8 +96,12 @@ def chance(p: float | None) -> str:
     """(more than chance, McNemar p < 0.001); nothing for None."""
     if p is None:
         return ""
+    return f" ({chance_words(p)})"
+
+
+def chance_words(p: float) -> str:
     said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-    return f" ({'more than chance' if p < 0.05 else 'no more than chance'}, McNemar {said})"
+    return f"{'more than chance' if p < 0.05 else 'no more than chance'}, McNemar {said}"
 
 
 def group_title(group: Group) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from twostage.metrics import mcnemar
 from twostage.runs.groups import group_runs
-from twostage.runs.views import RunView, load_runs
+from twostage.runs.views import RunView, load_runs, pair_keys
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def paired_p(a: RunView, b: RunView) -> float | None:
         return None
     right = [p["label"] == p["predicted"] for p in (first, second)]
     if not (np.array_equal(first["digest"], second["digest"]) and np.array_equal(first["label"], second["label"])):
-        orders = [np.lexsort((p["label"], *np.ascontiguousarray(p["digest"]).view("<u8").T)) for p in (first, second)]
+        orders = [np.argsort(pair_keys(p["digest"], p["label"]), kind="stable") for p in (first, second)]
         right = [one[order] for one, order in zip(right, orders, strict=True)]
     return mcnemar(*right)
 

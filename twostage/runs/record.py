@@ -2,37 +2,35 @@
 
 To add a key, add one line to RunRecord (or to the part that it stands in) and run `python -m twostage.runs.schema`: that
 rewrites run.schema.json here and in docs/, and the table in docs/runs.md. A test holds them together, and writing a key that
-is not declared fails. Keys are only ever added, and a new one has the default None: older runs lack it.
+is not declared fails. Keys are only ever added, and a new one may be None: older runs lack it.
 """
 
 import dataclasses
-import functools
-import types
-from dataclasses import MISSING, dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from twostage.runs.findings import Calibration, NearDuplicates, Suspects, View
-from twostage.runs.keys import LARGEST, Count, Number, Positive, Share, key
+from twostage.runs.keys import LARGEST, Count, Number, Positive, Share, fit, key, need
 
 SCHEMA = 1
 
 
 @dataclass
 class Epoch:
-    epoch: Annotated[int, 1, LARGEST] = key("from 1", required=True)
-    val_accuracy: Share = key("on the whole val split", required=True)
+    epoch: Annotated[int, 1, LARGEST] = key("from 1")
+    val_accuracy: Share = key("on the whole val split")
     train_loss: Number | None = key("mean over the epoch's documents")
     val_macro_f1: Share | None = key("mean F1 over the classes")
-    seconds: Positive | None = key("what the epoch took")
+    seconds: Positive | None = key("time that the epoch took")
     eval_seconds: Positive | None = key("of them validation (head runs)")
 
 
 @dataclass
 class TrialRecord:
-    index: Count = key("its number in the run", required=True)
-    head: str = key("as above", required=True)
-    head_lr: Positive = key("its exact rate", required=True)
-    epochs: list[Epoch] = key("as above", required=True)
+    index: Count = key("its number in the run")
+    head: str = key("as above")
+    head_lr: Positive = key("its exact rate")
+    epochs: list[Epoch] = key("as above")
     seed: Count | None = key("of its start")
     weight_decay: Positive | None = key("as above")
     batch_size: Count | None = key("as above")
@@ -44,25 +42,25 @@ class TrialRecord:
 
 @dataclass
 class ClassScore:
-    label: str = key("the class", required=True)
-    precision: Share = key("of the documents predicted so", required=True)
-    recall: Share = key("of the documents of the class", required=True)
-    f1: Share = key("of both", required=True)
-    support: Count = key("test documents", required=True)
+    label: str = key("the class")
+    precision: Share = key("of the documents predicted so")
+    recall: Share = key("of the documents of the class")
+    f1: Share = key("of both")
+    support: Count = key("test documents")
 
 
 @dataclass
 class CurvePart:
-    n_train: Annotated[int, 1, LARGEST] = key("documents trained on", required=True)
-    val_accuracy: list[Share] = key("one a seed", required=True)
-    mean: Share = key("of these", required=True)
+    n_train: Annotated[int, 1, LARGEST] = key("documents trained on")
+    val_accuracy: list[Share] = key("one per seed")
+    mean: Share = key("of these")
     share: Share | None = key("of the training documents")
     deviation: Positive | None = key("standard deviation over the seeds")
 
 
 @dataclass
 class Strength:
-    l2: Number = key("the strength", required=True)
+    l2: Number = key("the strength")
     objective: Number | None = key("loss and penalty at the optimum")
     cross_entropy: Number | None = key("the loss alone")
     iterations: Count | None = key("of L-BFGS")
@@ -71,8 +69,8 @@ class Strength:
 
 @dataclass
 class AgainstFrozen:
-    points_gained: Number = key("test accuracy, in points", required=True)
-    mcnemar_p: Share | None = key("the chance of so large a difference among equals")
+    points_gained: Number = key("test accuracy, in points")
+    mcnemar_p: Share | None = key("the chance of so large a difference between equally good runs")
     points_per_minute: Number | None = key("for the time that it took beyond the frozen run")
     frozen: dict | None = key("`run`, `accuracy`, `ci95`, `macro_f1`, `seconds`, `peak_memory_bytes`")
     tuned: dict | None = key("the same of this run")
@@ -82,9 +80,9 @@ class AgainstFrozen:
 class RunRecord:
     """The keys of run.json. Code passes the record on as the dict that it is; `checked` says that it fits."""
 
-    schema: Literal[1] = key("1", required=True)
+    schema: Literal[1] = key("1")
     status: Literal["running", "complete", "failed", "interrupted"] = key(
-        "`running`, `complete`, `failed` or `interrupted`; results stand in it only when `complete`", required=True
+        "`running`, `complete`, `failed` or `interrupted`; there are results only when `complete`"
     )
     error: str | None = key("why a run failed or was interrupted")
     name: str | None = key("the folder's name")
@@ -100,7 +98,7 @@ class RunRecord:
     activation: str | None = key("the function between layers")
     encoder_lr: Positive | None = key("BERT's exact rate; null is frozen")
     head_lr: Positive | None = key("the head's exact rate; null is frozen, or a ceiling")
-    batch_size: Count | None = key("documents an optimizer step")
+    batch_size: Count | None = key("documents per optimizer step")
     weight_decay: Positive | None = key("decoupled")
     standardize: bool | None = key(
         "true where the head was trained on vectors of mean 0 and deviation 1 (its file takes raw ones)"
@@ -125,34 +123,34 @@ class RunRecord:
     best_epoch: Count | None = key(
         "the epoch of highest `val_accuracy`, the earliest on a tie; test was scored once, with its weights"
     )
-    diverged_epoch: Count | None = key("the epoch in which a head's loss was no longer a number and it was stopped")
+    diverged_epoch: Count | None = key("the epoch in which the head's loss stopped being a number and it was stopped")
     test_accuracy: Share | None = key("on the whole test split")
     test_accuracy_ci95: list[Share] | None = key("its 95 % interval `[low, high]` (Wilson)")
     test_macro_f1: Share | None = key("mean F1 over the classes")
-    per_class: list[ClassScore] | None = key("an entry a class, in the order of `label_names`")
+    per_class: list[ClassScore] | None = key("an entry per class, in the order of `label_names`")
     confusion: list[list[Count]] | None = key("counts; a row is the true class, a column the predicted one")
     steps: Count | None = key("optimizer steps up to the end of training; iterations of a ceiling")
     wall_seconds: Positive | None = key("the whole run; of a head run without the extraction, which all head runs share")
     peak_memory_bytes: Count | None = key("highest use of the GPU's memory, on a CPU that of the whole process")
     calibration: Calibration | None = key("how far the probabilities can be trusted, as below")
     # head runs
-    cache: dict | str | None = key("`path` and, as far as known, `corpus` and `model`: where each lay (head runs)")
+    cache: dict | str | None = key("`path` and, as far as known, `corpus` and `model`: where each was (head runs)")
     fingerprint: str | None = key("of the cache (head runs)")
     store_dtype: str | None = key("of its vectors (head runs)")
     hidden_size: Count | None = key("D of its vectors")
     trial: Count | None = key("`index` of the trial chosen on val; the keys above are that one's (several seeds, sweeps)")
     trials: list[TrialRecord] | None = key("all of them, as below (several seeds, sweeps)")
     diverged: list[TrialRecord] | None = key("trials without a single good epoch (several seeds, sweeps)")
-    tensorboard: bool | None = key("true where event files for TensorBoard stand beside metrics.jsonl")
+    tensorboard: bool | None = key("true where event files for TensorBoard are beside metrics.jsonl")
     grid: dict | None = key("what a sweep was asked to span")
     l2: Number | None = key("the strength chosen on val (ceilings, the baseline)")
     strengths: list[Strength] | None = key("all that were tried, as below (ceilings, the baseline)")
     learning_curve: list[CurvePart] | None = key("the chosen head on parts of train, as below")
-    views: list[View] | None = key("one a cache: layer, pooling and encoder, as below (sweeps over several caches)")
+    views: list[View] | None = key("one per cache: layer, pooling and encoder, as below (sweeps over several caches)")
     view: Count | None = key("the number in `views` of the vectors chosen on val (sweeps over several caches)")
     n_trials: Count | None = key("heads that were compared on val (sweeps over several caches)")
     suspects: Suspects | None = key("labels that look wrong, as below (`--suspects`)")
-    near_duplicates: NearDuplicates | None = key("test documents that are all but in train, as below (`--near-duplicates`)")
+    near_duplicates: NearDuplicates | None = key("test documents with a double in train, as below (`--near-duplicates`)")
     # the baseline
     vectorizer: dict | None = key("`analyzer` (`char` or `word`), `ngrams`, `features` (the baseline)")
     # fine-tuned runs
@@ -161,7 +159,7 @@ class RunRecord:
     corpus: dict | str | None = key("`path`, `name`, `format`, `per_class`, `encoding`, `on_undecodable` (fine-tuned runs)")
     corpus_digest: str | None = key("of its texts, labels and splits (fine-tuned runs)")
     base_name: str | None = key("the folder's name without its number (fine-tuned runs)")
-    warmup_fraction: Share | None = key("part of all steps over which the rates rose (fine-tuned runs)")
+    warmup_fraction: Share | None = key("fraction of all steps over which the rates rose (fine-tuned runs)")
     micro_batch: Count | str | None = key("asked for: a number or `auto` (fine-tuned runs)")
     micro_batch_used: Count | None = key("documents at a time (fine-tuned runs)")
     activation_checkpointing: bool | None = key("as on the command line (fine-tuned runs)")
@@ -177,22 +175,22 @@ COMPLETE = ("label_names", "epochs", "best_epoch", "test_accuracy", "test_accura
 
 def checked(record: Any) -> dict:
     """The record itself. ValueError naming the key whose type, range or size is not as declared; unknown keys are let be."""
-    _fit(record, RunRecord, "run.json")
+    fit(record, RunRecord)
     if record["status"] == "complete":
         missing = [name for name in COMPLETE if record.get(name) is None]
-        _need(not missing, f"without {', '.join(missing)}")
+        need(not missing, f"without {', '.join(missing)}")
         names, classes = record["label_names"], len(record["label_names"])
-        _need(classes > 0, "label_names is empty")
-        _need([row["label"] for row in record["per_class"]] == names, "per_class does not go with label_names")
+        need(classes > 0, "label_names is empty")
+        need([row["label"] for row in record["per_class"]] == names, "per_class does not match label_names")
         counts = record["confusion"]
-        _need([len(row) for row in counts] == [classes] * classes, "confusion does not go with label_names")
+        need([len(row) for row in counts] == [classes] * classes, "confusion does not match label_names")
         interval = record["test_accuracy_ci95"]
-        _need(len(interval) == 2 and interval[0] <= interval[1], "test_accuracy_ci95 is no interval")
+        need(len(interval) == 2 and interval[0] <= interval[1], "test_accuracy_ci95 is not an interval")
         for part in [record, *(record.get("trials") or [])]:
             chosen = [epoch for epoch in part.get("epochs") or [] if epoch["epoch"] == part.get("best_epoch")]
-            _need(chosen, "best_epoch is not among the epochs")
+            need(chosen, "best_epoch is not among the epochs")
         curve = record.get("learning_curve")
-        _need(curve is None or (len(curve) > 1 and all(p["val_accuracy"] for p in curve)), "learning_curve is too short")
+        need(curve is None or (len(curve) > 1 and all(p["val_accuracy"] for p in curve)), "learning_curve is too short")
     return record
 
 
@@ -200,52 +198,3 @@ def undeclared(record: dict) -> list[str]:
     """The keys of a record that RunRecord does not declare."""
     known = {field.name for field in dataclasses.fields(RunRecord)}
     return [name for name in record if name not in known]
-
-
-@functools.cache
-def hints_of(kind: type) -> dict:
-    return get_type_hints(kind, include_extras=True)
-
-
-def _need(fine: Any, told: str) -> None:
-    if not fine:
-        raise ValueError(told)
-
-
-def _fit(value: Any, hint: Any, where: str) -> None:
-    """ValueError unless the value is of this type and in its range."""
-    kind, parts = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        _need(isinstance(value, dict), f"{where} is not an object")
-        hints = hints_of(hint)
-        for field in dataclasses.fields(hint):
-            inner = field.name if hint is RunRecord else f"{where}.{field.name}"
-            if field.name in value:
-                _fit(value[field.name], hints[field.name], inner)
-            else:
-                _need(field.default is not MISSING, f"{inner} is missing")
-    elif kind is Annotated:
-        _fit(value, parts[0], where)
-        _need(parts[1] <= value <= parts[2], f"{where} is outside {parts[1]:g} to {parts[2]:g}")
-    elif kind in (Union, types.UnionType):
-        told = ""
-        for part in parts:
-            try:
-                return _fit(value, part, where)
-            except ValueError as error:
-                told = told or str(error)
-        raise ValueError(told)
-    elif kind is Literal:
-        _need(value in parts, f"{where} is {value!r}"[:80])
-    elif kind is dict:
-        _need(isinstance(value, dict), f"{where} is not an object")
-        for one in value.values():
-            _fit(one, parts[1], where)
-    elif kind is list:
-        _need(isinstance(value, list), f"{where} is not a list")
-        for one in value:
-            _fit(one, parts[0], where)
-    else:
-        numbers = (int, float) if hint is float else hint
-        _need(isinstance(value, numbers) and (hint is bool or not isinstance(value, bool)), f"{where} has the wrong type")
-    return None

@@ -1,23 +1,13 @@
 """runs/results.csv: one row a run or trial and epoch. The columns are described in docs/runs.md."""
 
-import csv
 from pathlib import Path
 
-from twostage.files import replacing
+from twostage.files import write_csv
 from twostage.runs.views import RunView
 
 SETTINGS = (
-    "recipe",
-    "head",
-    "encoder_lr",
-    "head_lr",
-    "batch_size",
-    "weight_decay",
-    "class_weight",
-    "activation",
-    "seed",
-    "lr_scale",
-)
+    "recipe", "head", "encoder_lr", "head_lr", "batch_size", "weight_decay", "class_weight", "activation", "seed", "lr_scale",
+)  # fmt: skip
 EPOCH = ("epoch", "train_loss", "val_accuracy", "val_macro_f1", "seconds")
 TEST = ("test_accuracy", "test_ci95_low", "test_ci95_high", "test_macro_f1")
 SIZES = ("n_train", "n_val", "n_test", "steps", "wall_seconds", "peak_memory_bytes", "fingerprint", "created")
@@ -28,11 +18,7 @@ COLUMNS = ("run", "status", "trial", *SETTINGS, *EPOCH, "chosen", *TEST, *SIZES,
 
 def write_results(runs: list[RunView], path: Path) -> None:
     """Write all epochs of all runs that were read, in place of the old file."""
-    with replacing(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
-        writer.writeheader()
-        for run in runs:
-            writer.writerows(rows_of(run))
+    write_csv(path, COLUMNS, (row for run in runs for row in rows_of(run)))
 
 
 def rows_of(run: RunView) -> list[dict]:

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import types
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from twostage.runs.findings import Calibration, NearDuplicates, Suspects, View
-from twostage.runs.record import AgainstFrozen, ClassScore, CurvePart, Epoch, RunRecord, Strength, TrialRecord, hints_of
+from twostage.runs.keys import hints_of, required
+from twostage.runs.record import AgainstFrozen, ClassScore, CurvePart, Epoch, RunRecord, Strength, TrialRecord
 
 PARTS = {"epochs": Epoch, "trials": TrialRecord, "per_class": ClassScore, "learning_curve": CurvePart, "strengths": Strength,
          "views": View, "suspects": Suspects, "near_duplicates": NearDuplicates, "calibration": Calibration,
@@ -28,7 +28,7 @@ def _schema(hint: Any) -> dict:
         properties = {f.name: _schema(hints[f.name]) | {"description": f.metadata["meaning"]} for f in fields}
         return {
             "type": "object", "properties": properties,
-            "required": [field.name for field in fields if field.default is MISSING],
+            "required": [field.name for field in fields if required(hints[field.name])],
         }  # fmt: skip
     if kind is Annotated:
         return _schema(parts[0]) | {"minimum": parts[1], "maximum": parts[2]}

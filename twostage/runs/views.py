@@ -153,16 +153,21 @@ class RunView:
         if "weights" in encoder:
             said["weights"] = f"encoder {str(encoder['weights'])[:6]}"
         if self.record.get("n_train") is not None:
-            said["n_train"] = f"{self.record['n_train']:,} to train"
+            said["n_train"] = f"{self.record['n_train']:,} to train on"
         return tuple(sorted(said.items()))
 
 
 @lru_cache(maxsize=4)
 def _sorted_rows(digest: bytes, label: bytes) -> bytes:
     """sha256 over the (digest, label) pairs in an order of their own. Most runs have them in the same order: done once."""
-    pairs = [np.frombuffer(digest, np.uint8).reshape(-1, 32), np.frombuffer(label, np.uint8).reshape(-1, 4)]
-    rows = np.ascontiguousarray(np.concatenate([*pairs, np.ones((len(pairs[0]), 1), np.uint8)], 1))
-    return hashlib.sha256(np.sort(rows.view("S37").ravel()).tobytes()).digest()
+    keys = pair_keys(np.frombuffer(digest, np.uint8).reshape(-1, 32), np.frombuffer(label, "<i4"))
+    return hashlib.sha256(np.sort(keys).tobytes()).digest()
+
+
+def pair_keys(digest: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(N,) strings that numpy sorts and compares whole: digest (N, 32), label (N,), and a last byte that is never zero."""
+    parts = [digest, np.ascontiguousarray(label, "<i4").view(np.uint8).reshape(-1, 4), np.ones((len(label), 1), np.uint8)]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1)).view("S37").ravel()
 
 
 def load_runs(runs_dir: Path) -> tuple[list[RunView], list[tuple[str, str]]]:
