@@ -6,7 +6,7 @@ examples:
   python extract.py titles.csv --pooling cls mean --layer -1 -2 -4      one pass, six caches
   torchrun --nproc-per-node 8 extract.py THUCNews      eight processes, a GPU each; the same file
 
-Prints the path of the cache, one a view, and nothing else; the log goes to standard error. Interrupted, the same command continues.
+Prints the path of the cache, one per view, and nothing else; the log goes to standard error. Interrupted, the same command continues.
 """
 
 import sys
@@ -37,7 +37,7 @@ def build_parser() -> Parser:
         type=int,
         default=[-1],
         metavar="-N",
-        help="of which layer: -1 is the last, -2 the one before, or several, all out of one pass; a cache each (default: -1)",
+        help="of which layer: -1 is the last, -2 the one before, or several, all in one pass, one cache each (default: -1)",
     )
     group.add_argument(
         "--store-dtype",

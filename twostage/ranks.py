@@ -81,7 +81,7 @@ def start(begin):
         return begin(timedelta(seconds=START_SECONDS))
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:160]
-        raise BadInput(f"the {size()} ranks did not come together ({reason}): start them anew") from None
+        raise BadInput(f"the {size()} ranks did not connect ({reason}): start them again") from None
 
 
 def together(on_gpu: bool) -> None:
@@ -190,7 +190,7 @@ def trouble(error: BaseException) -> str | None:
             if store.check(["twostage trouble"]):
                 return store.get("twostage trouble").decode()
     lost = isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)
-    return "another rank is gone: run the same command again to go on" if lost else None
+    return "another rank is gone: run the same command again to continue" if lost else None
 
 
 def _store():

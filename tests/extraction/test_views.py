@@ -248,7 +248,7 @@ def test_the_corpus_may_stand_after_the_pooling_as_it_could_when_there_was_one(n
         (["--layer", "-5"], "--layer -5: .* has 4 layers"),
         (["--layer", "-1", "-2", "-1"], "--layer -1 -2 -1: give one value, or several different ones"),
         (["--pooling", "cls", "cls"], "--pooling cls cls: give one value"),
-        (["--pooling", "mean", "pooler", "--layer", "-2"], "--pooling pooler --layer -2: the pooler stands on the last layer"),
+        (["--pooling", "mean", "pooler", "--layer", "-2"], "--pooling pooler --layer -2: the pooler belongs to the last layer"),
     ],
 )
 def test_views_that_cannot_be_are_refused_in_a_line_before_the_corpus_is_read(run, tmp_path, options, said):

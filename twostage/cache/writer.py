@@ -22,8 +22,8 @@ from twostage.errors import BadInput
 from twostage.files import disk_trouble, free_space, release_lock, sweep, sync, take_lock
 from twostage.progress import say
 
-REFUSED = "the disk does not take it"
-AGAIN = "mend that and run the same command again: what is committed is kept"
+REFUSED = "the disk refuses it"
+AGAIN = "fix that and run the same command again: what is committed is kept"
 
 
 @contextlib.contextmanager
@@ -154,7 +154,7 @@ class CacheWriter:
             raise ValueError(f"{int((~self.done).sum())} documents are not committed")
         faults = self.reader.verify() + read_facts_checked(self.file, self.reader.header)[1]
         if faults:
-            raise BadInput(f"{self.partial}: damaged: {faults[0]}; run the same command again to encode it anew")
+            raise BadInput(f"{self.partial}: damaged: {faults[0]}; run the same command again to encode it once more")
         with disk_trouble(self.partial, REFUSED, AGAIN):
             os.fsync(self.file.fd)
             if os.path.lexists(self.path):
@@ -180,7 +180,7 @@ class CacheWriter:
             raise BadInput(f"{path}: damaged: {faults[0]}; delete it and run the same command again")
         if header.fingerprint != self.identity.fingerprint:
             differing = "; ".join(explain(self.reader, self.identity))
-            raise BadInput(f"{path}: another cache ({differing}); delete it, or give another --cache-dir")
+            raise BadInput(f"{path}: a different cache ({differing}); delete it, or give another --cache-dir")
 
     def _adopt_finished(self) -> None:
         if self.file is not None:

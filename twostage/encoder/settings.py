@@ -45,7 +45,7 @@ def check_view(folder: Path, pooling: str, layer: int) -> None:
     if not -most <= layer <= -1:
         raise BadInput(f"--layer {layer}: {folder} has {most} layers; give -1 (the last) to -{most}")
     if pooling == "pooler" and layer != -1:
-        raise BadInput(f"--pooling pooler --layer {layer}: the pooler stands on the last layer; give cls, mean or max")
+        raise BadInput(f"--pooling pooler --layer {layer}: the pooler belongs to the last layer; give cls, mean or max")
 
 
 def view_of(settings: dict) -> tuple[str, int]:

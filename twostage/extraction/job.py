@@ -69,7 +69,7 @@ class Extraction:
                 raise lost from None
             done = np.all([writer.done for writer in writers], axis=0)
             say(
-                f"interrupted: {done.sum():,} of {len(done):,} documents are kept; run the same command again to go on from there"
+                f"interrupted: {done.sum():,} of {len(done):,} documents are kept; run the same command again to continue from there"
             )
             raise
         finally:
@@ -151,14 +151,14 @@ class Extraction:
             dtype, (pooling, layer) = writer.identity.encoder["compute_dtype"], view_of(writer.identity.encoder)
             name = f" of {pooling}, layer {layer}" if len(self.writers) > 1 else ""
             say(
-                f"certificate{name}: {one['documents']} documents again one at a time in float32: largest error "
+                f"certificate{name}: {one['documents']} documents encoded again, one at a time in float32: largest error "
                 f"{one['largest_absolute_error']:.2g} absolute, {one['largest_cosine_error']:.2g} cosine "
                 f"(stored as {writer.identity.store_dtype}, computed in {dtype})"
             )
             if not one["largest_relative_error"] <= one["bound"]:
                 writer.discard()
                 beyond = beyond or BadInput(
-                    f"certificate{name}: vectors are up to {one['largest_relative_error']:.2g} of their length off plain BertModel, "
+                    f"certificate{name}: vectors differ from plain BertModel by up to {one['largest_relative_error']:.2g} of their length, "
                     f"more than {one['bound']:g} for {dtype}: no cache was written; {ELSEWISE[dtype]}"
                 )
             if self.encoder:
@@ -182,7 +182,7 @@ class Extraction:
         return [
             f"time: {times.total:.1f} s in all; seconds by part, side by side: {spent}",
             f"speed: {times.documents / times.total:,.1f} documents/s, {times.tokens / times.total:,.0f} tokens/s",
-            f"planned {duration(self.plan.seconds)} for {self.plan.mean_tokens:,.0f} tokens a document; "
+            f"planned {duration(self.plan.seconds)} for {self.plan.mean_tokens:,.0f} tokens per document; "
             f"it took {duration(times.total)} for {times.tokens / times.documents:,.0f}",
         ]
 

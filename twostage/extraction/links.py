@@ -49,7 +49,7 @@ class Link:
         try:
             getattr(dist, verb)(tensor, self.other, group=self.group).wait(timedelta(seconds=SILENCE_SECONDS))
         except RuntimeError:
-            raise BadInput(f"{ranks.called(self.other, self.host)} is gone: run the same command again to go on") from None
+            raise BadInput(f"{ranks.called(self.other, self.host)} is gone: run the same command again to continue") from None
 
 
 class Links:

@@ -67,7 +67,7 @@ class Plan:
         if len(self.tokens):
             at = ", ".join(f"{p} % {t}" for p, t in zip(PERCENTILES, self.percentiles(), strict=True) if p in (5, 50, 95))
             over = f"{self.truncated_share():.1%} over {self.max_length}"
-            lines.append(f"plan: tokens a document: {at}; {over} (sample of {len(self.tokens)})")
+            lines.append(f"plan: tokens per document: {at}; {over} (sample of {len(self.tokens)})")
         if self.encode:
             rate = f"{self.rate:,.0f} tokens/s in a trial, warm-up {self.warm_up:.1f} s"
             who = f" by {self.ranks} ranks" if self.ranks > 1 else ""
@@ -102,7 +102,7 @@ class Plan:
         ]
         if len(self.tokens):
             values = zip(PERCENTILES, self.percentiles(), strict=True)
-            rows.append(("tokens a document", ", ".join(f"{p} %: {t}" for p, t in values)))
+            rows.append(("tokens per document", ", ".join(f"{p} %: {t}" for p, t in values)))
             rows.append(("truncated", f"{self.truncated_share():.1%} at --max-length {self.max_length}"))
             rows.append(("sample", f"{len(self.tokens)} documents"))
         wide = max(len(name) for name, _ in rows)
