@@ -256,6 +256,7 @@ def test_the_columns_of_tab_lines_are_known_by_their_header_or_by_what_repeats(h
         ("a film of wit {i}\t{n}.0", "no class.txt beside it names the ids"),
         ("a film of wit {i}\t{n}\t", "lines of 3 columns and no header"),
         ("{name}\t{n}\t\ta film of wit {i}", "lines of 4 columns and no header"),
+        ("a film of wit {i}\t{n}\t7{i}", "lines of 3 columns and no header"),  # a number of each row is no text
     ],
 )
 def test_what_is_not_plain_without_a_header_is_refused_and_read_by_number(pattern, what, tmp_path):
@@ -274,6 +275,20 @@ def test_a_header_of_unknown_names_is_no_document(tmp_path):
     assert (len(named), len(numbered)) == (60, 61) and numbered.label_names == ["kind", "money", "sport"]
 
 
+def test_a_header_of_unknown_names_over_three_columns_or_more_is_no_document(tmp_path):
+    rows = ["index\tsentence1\tsentence2\tgold_label", *lines("{i}\ta film of wit {i}\tit bores {i}\t{name}")]
+    file = write_lines(tmp_path / "mnli.tsv", rows)
+    line = refusal(file)
+    assert "no column is plainly the text" in line and '"index", "sentence1", "sentence2", "gold_label"' in line
+    corpus = read_corpus(file, text=["sentence1", "sentence2"], label="gold_label")
+    assert len(corpus) == 60 and corpus.texts([7]) == ["a film of wit 7\nit bores 7"]
+
+
+def test_half_a_character_in_a_table_in_memory_is_a_line(tmp_path):
+    for text, label in (("wit\ud800", "a"), ("wit", "a\ud800")):
+        assert "rows[1]: half of a character" in refusal((["film", text, "film"] * 20, ["b", label, "b"] * 20))
+
+
 def test_a_header_in_another_encoding_is_refused_with_it(tmp_path):
     FRAME.rename(columns={"content": "标题", "category": "类别"}).to_csv(tmp_path / "a.csv", index=False, encoding="gbk")
     assert "its header is not utf-8 (byte 0); the file decodes as gb18030: --encoding gb18030" in refusal(tmp_path / "a.csv")
@@ -281,7 +296,9 @@ def test_a_header_in_another_encoding_is_refused_with_it(tmp_path):
 
 def test_a_csv_without_a_header_is_refused_and_read_by_number(tmp_path):
     file = write_lines(tmp_path / "ag.csv", lines('"{n}","Stocks, up {i}","Reuters - {i}"'))
-    assert "no column is plainly the text" in refusal(file)
+    assert "no column is plainly the text" in refusal(file) and "if that is no header, give their numbers: 1, 2" in refusal(
+        file
+    )
     corpus = read_corpus(file, text=["2", "3"], label="1")
     assert len(corpus) == 60 and corpus.texts([0]) == ["Stocks, up 0\nReuters - 0"]
 

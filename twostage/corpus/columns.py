@@ -17,6 +17,7 @@ LABEL = ("category", "class", "labels", "target", "topic", "sentiment", "intent"
 ROW_NUMBER = ("id", "idx", "index", "qid", "guid", "uid", "")
 HOW = {"text": "--text-column NAME", "label": "--label-column NAME", "split": "--split-column NAME"}
 LISTED = 12  # columns in a message
+HEADING = re.compile(r"[^\W\d][\w.-]{0,29}")  # what may be the name of a column
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def choose(columns: list[str], asked: Asked, where: str) -> Columns | None:
         if len(found) != 1 and name.isascii() and name.isdigit() and 0 < int(name) <= len(columns):
             return columns[int(name) - 1]
         if len(found) != 1:
-            raise BadInput(f'{where}: {"several columns" if found else "no column"} "{shown(name)}"; {_listed(columns)}')
+            raise BadInput(f'{where}: {"several columns" if found else "no column"} "{shown(name)}"; {listed(columns)}')
         return found[0]
 
     def guess(what: str, *ranks: tuple[str, ...]) -> str | None:
@@ -174,24 +175,27 @@ def choose(columns: list[str], asked: Asked, where: str) -> Columns | None:
     said: list[str] = []
     text = tuple(map(find, asked.text)) or (guess("text", PLAIN_TEXT, TEXT),)
     if text[0] is None:
-        raise BadInput(f"{where}: no column is plainly the text: {HOW['text']} {HOW['label']}; {_listed(columns)}")
+        raise BadInput(f"{where}: no column is plainly the text: {HOW['text']} {HOW['label']}; {listed(columns)}")
     label = find(asked.label) if asked.label else guess("label", *((n,) for n in NAMED_LABEL), PLAIN_LABEL, LABEL)
     if label is None:
         return None
     split = find(asked.split) if asked.split else None
     twice = {name for name in (*text, label) if (*text, label).count(name) > 1}
     if twice:
-        raise BadInput(f'{where}: column "{shown(twice.pop())}" can\'t be both text and label; {_listed(columns)}')
+        raise BadInput(f'{where}: column "{shown(twice.pop())}" can\'t be both text and label; {listed(columns)}')
     return Columns(text, label, split, guessed=said)
 
 
 def no_label(columns: list[str], where: str) -> BadInput:
-    return BadInput(f"{where}: no column is plainly the label: {HOW['label']}; {_listed(columns)}")
+    return BadInput(f"{where}: no column is plainly the label: {HOW['label']}; {listed(columns)}")
 
 
-def _listed(columns: list[str]) -> str:
+def listed(columns: list[str]) -> str:
+    """The columns there are, for a message; where they look like no names, how to do without."""
     names = ", ".join(f'"{shown(name[:40])}"' for name in columns[:LISTED] if not name.startswith("__index_level_"))
-    return f"the columns are {names}{' …' if len(columns) > LISTED else ''}"
+    named = all(not name or HEADING.fullmatch(name.strip().replace(" ", "_")) for name in columns)
+    more = " …" if len(columns) > LISTED else ""
+    return f"the columns are {names}{more}{'' if named else '; if that is no header, give their numbers: 1, 2'}"
 
 
 def numbers_without_fraction(names: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from twostage.corpus.columns import Asked
+from twostage.corpus.columns import HEADING, HOW, Asked, listed
 from twostage.corpus.decoding import Decoder
 from twostage.corpus.folders import readable
 from twostage.errors import BadInput, shown
@@ -136,8 +136,11 @@ def _label_first(rows: list[list[str]], where: str) -> bool:
     widths = {len(row) for row in rows}
     if len(widths) == 1 and widths != {2}:
         columns = list(zip(*rows, strict=True))
+        if all(column[0].isascii() and HEADING.fullmatch(column[0]) and column.count(column[0]) == 1 for column in columns):
+            raise BadInput(f"{where}: no column is plainly the text: {HOW['text']} {HOW['label']}; {listed(rows[0])}")
         repeat = [i for i, column in enumerate(columns) if 1 < len(set(column)) <= len(rows) // 2 or not any(column)]
-        if repeat in ([0], [len(columns) - 1]):
+        row_numbers = any(all(map(NUMBER.fullmatch, column)) for i, column in enumerate(columns) if i not in repeat)
+        if repeat in ([0], [len(columns) - 1]) and not row_numbers:
             return repeat == [0]
         raise BadInput(
             f"{where}: lines of {len(columns)} columns and no header; say which they are, by number: "

@@ -1,7 +1,6 @@
 """A corpus as tables: the documents of every row, and texts again from a row's place."""
 
 import os
-import re
 from array import array
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,7 +10,7 @@ import numpy as np
 
 from twostage import SPLITS
 from twostage.corpus.columnar import ArrowRows, ParquetRows
-from twostage.corpus.columns import Asked, Columns, choose, fold, missing, no_label, numbers_without_fraction
+from twostage.corpus.columns import HEADING, Asked, Columns, choose, fold, missing, no_label, numbers_without_fraction
 from twostage.corpus.decoding import RECORD, Decoder, record
 from twostage.corpus.delimited import Delimited
 from twostage.corpus.findings import Documents, Undecodable, numbered_labels
@@ -23,7 +22,6 @@ from twostage.errors import BadInput, shown
 from twostage.progress import Progress
 
 FEW = 10  # documents below which a class of one document is no sign of a header
-HEADING = re.compile(r"[^\W\d][\w.-]{0,29}")  # what may be the name of a column
 SAMPLE = 100  # rows that show what a column holds
 WAY_OUT = "if that is not what the columns hold, name them: --text-column NAME --label-column NAME"
 
@@ -124,7 +122,13 @@ def read_tables(parts: list[TablePart], notes: list[str], size: int) -> Document
                     continue
                 if row == 1 and isinstance(part.table, TabLines) and part.table.guessed:
                     firsts.append((source, label, text))
-                records += record(text)
+                try:
+                    label.encode()
+                    records += record(text)
+                except UnicodeEncodeError:  # in a table that the caller holds
+                    raise BadInput(
+                        f"{source}: half of a character (a lone surrogate), which no file can hold; take it out"
+                    ) from None
                 sources.append(source)
                 labels.append(seen.setdefault(label, len(seen)))
                 splits.append(given if split is None else SPLITS.index(split))
