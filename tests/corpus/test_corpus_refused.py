@@ -41,7 +41,7 @@ def test_the_offset_counts_from_the_start_of_the_file_mark_included(tmp_path):
 def test_half_a_character_in_json_counts_as_undecodable(tmp_path):
     lines = [json.dumps({"label": i % 2, "text": f"第 {i} 条"}) for i in range(40)]
     file = write_lines(tmp_path / "news.json", [*lines, r'{"label": 1, "text": "坏\ud800字"}'])
-    assert "1 file is not utf-8: news.json (byte " in refusal(file)
+    assert "half of a character (a lone surrogate, as \\ud83d alone) in news.json (byte " in refusal(file)
     skipped = read_corpus(file, on_undecodable="skip")
     assert (len(skipped), skipped.findings.undecodable.documents, skipped.findings.empty) == (40, 1, 0)
     assert read_corpus(file, on_undecodable="replace").texts([40]) == ["坏\ufffd字"]
@@ -66,7 +66,7 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
     assert "nowhere: no such corpus" in refusal(tmp_path / "nowhere")
     assert "no such corpus" in refusal("bad\0path")
     os.mkfifo(tmp_path / "pipe")
-    assert "no such corpus" in refusal(tmp_path / "pipe")
+    assert "neither a folder nor a regular file" in refusal(tmp_path / "pipe")
 
 
 def test_a_folder_without_documents_says_what_a_corpus_is(tmp_path):
@@ -177,3 +177,52 @@ def test_names_in_messages_stay_on_one_line(tmp_path):
 def test_too_few_documents_for_a_train_split_are_refused(tmp_path):
     # both texts belong to test by the rule
     assert "leave train empty" in refusal(write_lines(tmp_path / "news.txt", ["甲\t新闻2", "乙\t新闻3"]))
+
+
+LINES = "".join(f"{('sport', 'money')[i % 2]}\tnews {i}\n" for i in range(40))
+ROWS = "text,label\n" + "".join(f"news {i},{('sport', 'money')[i % 2]}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "name, content, what",
+    [
+        ("a.txt", LINES.replace("\n", "\r"), "a.txt: lines that end in a carriage return alone"),
+        ("a.csv", ROWS.replace("\n", "\r"), "a.csv: lines that end in a carriage return alone"),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer, not the file itself"),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        ("a.csv", "<!DOCTYPE html>\n<p>404</p>\n", "a web page"),
+        ("a.csv", ROWS.replace("text,label\n", "text,label,label\n").replace("y\n", "y,x\n").replace("t\n", "t,x\n"),
+         'two columns are called "label"; rename one'),
+        ("a.jsonl", '{"text": "a\\ud83d", "label": "sport"}\n{"text": "b", "label": "money"}\n' * 20, "half of a character"),
+    ],
+)  # fmt: skip
+def test_what_people_find_in_their_folders_is_called_by_its_name(name, content, what, tmp_path):
+    (tmp_path / name).write_text(content, newline="", encoding="utf-8")
+    line = refusal(tmp_path / name)
+    assert what in line and "likely" not in line and "decodes as" not in line
+
+
+def test_a_column_that_stands_twice_is_not_taken_by_its_number_either(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,label\n" + "news,a,b\nmore,b,a\n" * 20)
+    assert 'two columns are called "label"; rename one' in refusal(tmp_path / "a.csv", label="3")
+
+
+def test_a_header_is_no_document_when_columns_are_given_by_number(tmp_path):
+    for name, rows in (("a.csv", ROWS), ("a.tsv", ROWS.replace(",", "\t"))):
+        (tmp_path / name).write_text(rows)
+        corpus = read_corpus(tmp_path / name, text="1", label="2")
+        assert corpus.label_names == ["money", "sport"] and len(corpus) == 40
+
+
+def test_marks_in_the_middle_of_files_that_were_put_together_make_no_class(tmp_path):
+    (tmp_path / "a.txt").write_text("\ufeff" + LINES + "\ufeff" + LINES.replace("news", "more"), encoding="utf-8")
+    assert read_corpus(tmp_path / "a.txt").label_names == ["money", "sport"]
+
+
+def test_a_string_column_that_holds_no_utf8_is_a_line(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = pa.array([f"news {i}".encode() + b"\xff" for i in range(40)]).view(pa.string())
+    pq.write_table(pa.table({"text": texts, "label": ["a", "b"] * 20}), tmp_path / "a.parquet")
+    assert "a.parquet: damaged, or written wrongly: a string in it is not UTF-8" in refusal(tmp_path / "a.parquet")

@@ -32,6 +32,21 @@ def test_split_folders_have_the_names_that_people_give_them(splits, tmp_path):
     assert documents(corpus)[f"{splits[0]}/neg/3_7.txt"][1] == "train"
 
 
+def test_reviews_without_a_label_are_no_class(tmp_path):
+    corpus = read_corpus(reviews(tmp_path, **{f"train/unsup/{i}_0.txt": f"no label {i}" for i in range(30)}))
+    assert corpus.label_names == ["neg", "pos"] and len(corpus) == 120
+    assert "left out: 1 beside the class folders (train/unsup)" in said(corpus)
+
+
+def test_a_link_to_the_folder_that_it_stands_in_is_no_class(tmp_path):
+    tree = small_tree(tmp_path)
+    (tree / "self").symlink_to(".")
+    (tree / "up").symlink_to(tmp_path)
+    corpus = read_corpus(tree)
+    assert corpus.label_names == ["体育", "财经"] and len(corpus) == 80
+    assert "left out: 2 beside the class folders (self, up)" in said(corpus)
+
+
 def test_a_class_may_be_called_like_a_split_inside_a_split(tmp_path):
     texts = {f"{s}/{c}/{i}.txt": f"{s} {c} {i}" for s in ("train", "dev") for c in ("test", "comp.train") for i in range(20)}
     corpus = read_corpus(write_tree(tmp_path, texts))

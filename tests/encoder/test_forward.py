@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -21,7 +22,7 @@ from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, block_ro
 from twostage.errors import BadInput
 from twostage.memory import is_out_of_memory
 
-needs_gpu = pytest.mark.gpu
+needs_gpu, GPU = pytest.mark.gpu, os.environ.get("TWOSTAGE_TEST_DEVICE", "cuda")
 
 
 def some_ids(lengths, seed=0, high=100):
@@ -426,7 +427,7 @@ def test_when_a_gpu_runs_out_of_memory_batches_shrink_and_nothing_is_lost(as_on_
 def test_a_gpu_gives_the_vectors_of_bertmodel_within_its_precision(tmp_path, pooling, dtype):
     folder = make_bert(tmp_path / "bert", hidden=128, heads=2)
     texts = ["的一是了我不人在"[:n] * 10 for n in range(1, 8)] * 5
-    gpu = Encoder(folder, max_length=100, pooling=pooling, device="cuda", dtype=dtype, tokens_per_batch=500)
+    gpu = Encoder(folder, max_length=100, pooling=pooling, device=GPU, dtype=dtype, tokens_per_batch=500)
     cpu = Encoder(folder, max_length=100, pooling=pooling, device="cpu", dtype="float32")
     got, wanted = gpu.encode(texts)[0], cpu.encode(texts)[0]
     gpu.close()
@@ -437,7 +438,7 @@ def test_a_gpu_gives_the_vectors_of_bertmodel_within_its_precision(tmp_path, poo
 @needs_gpu
 def test_packed_and_padded_attention_agree_on_a_gpu(tmp_path):
     folder = make_bert(tmp_path / "bert", hidden=128, heads=2)
-    encoder = Encoder(folder, max_length=100, device="cuda", dtype="bfloat16")
+    encoder = Encoder(folder, max_length=100, device=GPU, dtype="bfloat16")
     ids = some_ids([3, 17, 40, 17, 99], high=60)
     packed = encoder.lanes.encode(ids)
     encoder.lanes.varlen = False

@@ -131,6 +131,8 @@ def resolve(corpus, model, cache_dir) -> tuple[object, str]:
     if isinstance(corpus, Corpus):
         return corpus, str(model or corpus.model or demo.DEFAULT_MODEL)
     if isinstance(corpus, str | Path):
+        if not str(corpus):  # "$CORPUS" where that is not set
+            raise BadInput("CORPUS is an empty name: give a folder or file of labelled texts, or the word demo")
         corpus, model = demo.resolve(str(corpus), model and str(model), cache_dir)
         recognise(corpus)
     return corpus, str(model or demo.DEFAULT_MODEL)

@@ -41,6 +41,13 @@ def class_label_names(features) -> dict[str, list[str]]:
     return {key: names for key, names in named.items() if isinstance(names, list) and all(isinstance(n, str) for n in names)}
 
 
+def python_values(column, name: str) -> list:
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise BadInput(f"{shown(name)}: damaged, or written wrongly: a string in it is not UTF-8; get it anew") from None
+
+
 class ParquetRows:
     """A Parquet file. Going on is cheap, going back begins its row group anew: rows are asked for in ascending order."""
 
@@ -69,7 +76,7 @@ class ParquetRows:
         """Yield (row from 1, row from 0, 0, the values of these columns, None)."""
         row = 0
         for batch in self._batches(range(len(self.starts)), names):
-            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for values in zip(*(python_values(column, self.name) for column in batch.columns), strict=True):
                 yield row + 1, row, 0, list(values), None
                 row += 1
 
@@ -93,7 +100,7 @@ class ParquetRows:
             batch = next(self.cursor)
             first, self.next = self.next, self.next + len(batch)
             if row < self.next:
-                columns = [column.to_pylist() for column in batch.columns]
+                columns = [python_values(column, self.name) for column in batch.columns]
                 self.recent.append((first, self.next, columns))
                 return [column[row - first] for column in columns]
 
@@ -137,7 +144,9 @@ class ArrowRows:
         """Yield (row from 1, row from 0, 0, the values of these columns, None)."""
         for start in range(0, len(self.table), BATCH):
             part = self.table.slice(start, BATCH).select(names)
-            for row, values in enumerate(zip(*(column.to_pylist() for column in part.columns), strict=True), start):
+            for row, values in enumerate(
+                zip(*(python_values(column, self.name) for column in part.columns), strict=True), start
+            ):
                 yield row + 1, row, 0, list(values), None
 
     def rows(self, wanted: list[int], names: list[str]) -> list[list]:
@@ -145,5 +154,6 @@ class ArrowRows:
         found = []
         for row in wanted:
             at = bisect.bisect_right(self.starts, row) - 1
-            found.append([self.batches[at].column(name)[row - self.starts[at]].as_py() for name in names])
+            one = self.batches[at].slice(row - self.starts[at], 1)
+            found.append([python_values(one.column(name), self.name)[0] for name in names])
         return found

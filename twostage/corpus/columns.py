@@ -15,6 +15,7 @@ NAMED_LABEL = ("label_text", "label_desc", "label_des", "label_name", "class_nam
 PLAIN_LABEL = ("label",)
 LABEL = ("category", "class", "labels", "target", "topic", "sentiment", "intent", "tag", "polarity", "标签", "类别", "分类")
 ROW_NUMBER = ("id", "idx", "index", "qid", "guid", "uid", "")
+TWICE = 'two columns are called "{}"; rename one'
 HOW = {"text": "--text-column NAME", "label": "--label-column NAME", "split": "--split-column NAME"}
 LISTED = 12  # columns in a message
 HEADING = re.compile(r"[^\W\d][\w.-]{0,29}")  # what may be the name of a column
@@ -36,6 +37,11 @@ class Asked:
     def names(self) -> list[str]:
         return [*self.text, *(name for name in (self.label, self.split) if name is not None)]
 
+    @property
+    def numbers(self) -> bool:
+        """Whether columns were asked for, and by their numbers alone."""
+        return bool(self.names) and all(name.isascii() and name.isdigit() for name in self.names)
+
     def settings(self) -> dict:
         """As arguments of read_corpus, only what was named."""
         named = {"text": list(self.text), "label": self.label, "split": self.split}
@@ -43,13 +49,13 @@ class Asked:
 
 
 def fold(name: str) -> str:
-    return name.strip().casefold()
+    return name.replace("\ufeff", "").strip().casefold()
 
 
 def is_header(cells: list[str], asked: Asked) -> bool:
     """Whether these are names of columns: all that the user named, or else a text beside a label or a row's number."""
     folded = [fold(cell) for cell in cells]
-    if asked.names:
+    if asked.names and (not asked.numbers or all(name in folded for name in asked.names)):
         return all(fold(name) in folded for name in asked.names)
     has_text = any(name in PLAIN_TEXT + TEXT for name in folded)
     return has_text and any(name in NAMED_LABEL + PLAIN_LABEL + LABEL + ROW_NUMBER for name in folded)
@@ -124,7 +130,7 @@ def text_of(value, where: str) -> str | None:
 def label_of(value, where: str) -> str | None:
     """The name of a class: text without white space around it, a whole number (also 1.0), True or False."""
     if isinstance(value, str):
-        return value.strip() or None
+        return value.replace("\ufeff", "").strip() or None  # the mark of a file that was appended to another
     if missing(value):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -151,18 +157,21 @@ def choose(columns: list[str], asked: Asked, where: str) -> Columns | None:
         by_fold.setdefault(fold(column), []).append(column)
 
     def find(name: str) -> str:
-        if name in columns:
+        if columns.count(name) == 1:
             return name
         found = by_fold.get(fold(name), [])
         if len(found) != 1 and name.isascii() and name.isdigit() and 0 < int(name) <= len(columns):
-            return columns[int(name) - 1]
+            found = [one for one in columns if one == columns[int(name) - 1]]
         if len(found) != 1:
-            raise BadInput(f'{where}: {"several columns" if found else "no column"} "{shown(name)}"; {listed(columns)}')
+            what = f'no column "{shown(name)}"; {listed(columns)}' if not found else TWICE.format(shown(found[0]))
+            raise BadInput(f"{where}: {what}")
         return found[0]
 
     def guess(what: str, *ranks: tuple[str, ...]) -> str | None:
         for rank in ranks:
             found = [column for name in rank for column in by_fold.get(name, [])]
+            if len(found) > len(set(found)):
+                raise BadInput(f"{where}: {TWICE.format(shown(found[0]))}")
             if len(found) > 1:
                 some = " or ".join(f'"{shown(name)}"' for name in found)
                 both = f"; {' '.join(map(shown, found))} joins them" if what == "text" and len(found) == 2 else ""

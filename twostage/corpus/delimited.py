@@ -106,8 +106,7 @@ def delimited(file: Path, name: str, decoder: Decoder, asked: Asked, *, certain:
         return None
     delimiter = headed[0] if len(headed) == 1 else _likeliest(head, [d for d, _ in known] or [","])
     quoted = delimiter != "\t" or _quoted(file, decoder)
-    by_number = asked.names and all(n.isascii() and n.isdigit() for n in asked.names) and not headed
-    return Delimited(file, name, decoder, delimiter=delimiter, quoted=quoted, header=not by_number)
+    return Delimited(file, name, decoder, delimiter=delimiter, quoted=quoted, header=bool(headed) or not asked.numbers)
 
 
 def _head(file: Path, decoder: Decoder):

@@ -32,25 +32,35 @@ class Undecodable:
         """Raise BadInput naming up to ten files with the offset of the first bad byte, a likelier encoding, and the ways out."""
         if not self.files:
             return
-        n = len(self.files)
+        n, found = len(self.files), self._decode(root)
         named = [f"{shown(f)} (byte {offset:,})" for f, offset in list(self.files.items())[:FILES_NAMED]]
         more = f" and {n - len(named):,} more" if n > len(named) else ""
+        if set(found) == {encoding}:
+            raise BadInput(
+                f"half of a character (a lone surrogate, as \\ud83d alone) in {', '.join(named)}{more}: no text can hold it; "
+                "mend that, or pass --on-undecodable skip or replace"
+            )
         raise BadInput(
             f"{n:,} file{'s are' if n > 1 else ' is'} not {encoding}: {', '.join(named)}{more}; "
-            f"{self._likelier(root, all_files)}, or pass --on-undecodable skip or replace"
+            f"{self._likelier(found, all_files)}, or pass --on-undecodable skip or replace"
         )
 
-    def _likelier(self, root: Path, all_files: int) -> str:
-        tried, found = list(self.files)[:FILES_TRIED], Counter()
-        for file in tried:
+    def _decode(self, root: Path) -> Counter:
+        """As what the first of the files decode."""
+        found = Counter()
+        for file in list(self.files)[:FILES_TRIED]:
             with suppress(OSError), open(bytes_path(root, file), "rb") as stream:
                 found[encoding_of(stream)] += 1
         found.pop(None, None)
+        return found
+
+    def _likelier(self, found: Counter, all_files: int) -> str:
+        tried = min(len(self.files), FILES_TRIED)
         if not found:
             return "name the encoding (--encoding NAME)"
         best, n = found.most_common(1)[0]
-        some = "it decodes" if len(tried) == 1 else f"all {n:,} decode" if n == len(self.files) else f"{n:,} decode"
-        if n == len(tried) and 2 * len(self.files) > all_files:
+        some = "it decodes" if tried == 1 else f"all {n:,} decode" if n == len(self.files) else f"{n:,} decode"
+        if n == tried and 2 * len(self.files) > all_files:
             return f"{some} as {best}: --encoding {best}"
         return f"{some} as {best}: --encoding auto takes each file in its own"
 

@@ -16,6 +16,7 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")  # no class, beside classes in a split: aclImdb's train/unsup
 SNIFFED = 4096  # bytes that tell text from other things
 SAMPLES = 4  # files of a suffix that are looked into
 COMMON = 0.1  # of all files: a suffix that so many documents have is no accident
@@ -123,8 +124,13 @@ def has_documents(root: str | os.PathLike, folder: str = "", *, below: bool = Fa
 
 
 def subfolders(root: str | os.PathLike, folder: str = "") -> list[str]:
-    """The names of the folders in a folder that are not hidden."""
-    return [name for name, entry in entries_of(root, folder) if entry.is_dir() and not hidden(name)]
+    """The names of the folders in a folder that are not hidden, nor links to where they stand in."""
+    inside = os.path.realpath(bytes_path(root, folder)) + b"/"
+
+    def leads_back(entry) -> bool:
+        return entry.is_symlink() and inside.startswith(os.path.realpath(entry.path) + b"/")
+
+    return [name for name, entry in entries_of(root, folder) if entry.is_dir() and not hidden(name) and not leads_back(entry)]
 
 
 def class_folders(root: Path) -> list[ClassFolder]:
@@ -142,6 +148,7 @@ def class_folders(root: Path) -> list[ClassFolder]:
             ClassFolder(name, split_of(split), f"{split}/{name}")
             for split in splits
             for name in _with_documents(root, split, inside[split])
+            if name.lower() not in UNLABELLED
         ]
     if full:
         return [ClassFolder(name, None, name) for name in tops if name in full or has_documents(root, name, below=True)]

@@ -1,6 +1,7 @@
 """Which form one file of a corpus has: Parquet, Arrow, JSON, CSV or TSV with a header, lines with tabs."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,9 @@ OTHER = {
     b"\xfd7zXZ": "compressed with xz; unpack it first",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
     b"\xd0\xcf\x11\xe0": "an old Office file; save it as CSV",
+    b"version https://git-lfs.github.com/": "a Git LFS pointer, not the file itself; run git lfs pull",
+    b"<!DOCTYPE": "a web page; download the file anew",
+    b"<html": "a web page; download the file anew",
 }
 
 
@@ -47,6 +51,10 @@ def open_table(
         if re.match(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:', start):
             raise BadInput(f"{shown(name)}: JSON of columns, as pandas writes it; write rows: to_json(…, orient='records')")
         return JsonRecords(file, name, decoder, array=start.startswith("["))
+    if start.count("\r") > 1 and "\n" not in start and os.path.getsize(file) <= HEAD:
+        raise BadInput(
+            f"{shown(name)}: lines that end in a carriage return alone, as on an old Macintosh; tr '\\r' '\\n' mends it"
+        )
     if suffix == ".csv":
         return delimited(file, name, decoder, asked, certain=True)
     return delimited(file, name, decoder, asked, certain=False) or tab_lines(file, name, decoder, asked)

@@ -52,6 +52,10 @@ def recognise(path: str | os.PathLike) -> Layout:
             return _folder(path)
         if path.is_file():
             return Layout("a single file of ", path.parent, [(None, path.name)])
+        if path.exists():
+            raise BadInput(
+                f"{shown(path)}: neither a folder nor a regular file; a corpus is read more than once: save it in a file"
+            )
     raise BadInput(f"{shown(path)}: no such corpus; give a folder or a file ({FORMS})")
 
 
