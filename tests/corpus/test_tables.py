@@ -364,8 +364,9 @@ def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path):
     ]:  # fmt: skip
         (tmp_path / name).write_bytes(head + b"rest")
         assert f"{name}: " in refusal(tmp_path / name) and what in refusal(tmp_path / name)
-    FRAME.to_json(tmp_path / "columns.json")
-    assert "orient='records'" in refusal(tmp_path / "columns.json")
+    for orient in ("columns", "index", "split", "table"):
+        FRAME.to_json(tmp_path / "a.json", orient=orient)
+        assert "orient='records'" in refusal(tmp_path / "a.json")
     assert "not a corpus but of type int; give a path, a data frame" in refusal(5)
     assert "2 texts but 1 labels" in refusal((["a", "b"], ["c"]))
 

@@ -16,6 +16,9 @@ from twostage.errors import BadInput, shown
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 HEAD = 1 << 16  # bytes
+PANDAS = re.compile(
+    r'\{\s*("[^"]*"\s*:\s*\{\s*"0"\s*:|"0"\s*:\s*\{|"columns"\s*:\s*\[|"schema"\s*:\s*\{\s*"fields")'
+)  # its to_json
 OTHER = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save it as CSV",
     b"\x1f\x8b": "compressed with gzip; unpack it first",
@@ -48,8 +51,10 @@ def open_table(
     decoder.refuse_binary(head, name)
     start = decoder.lenient(head, start=True).lstrip()
     if suffix in JSON_SUFFIXES or _is_object(start.split("\n")[0]) or re.match(r"\[\s*\{", start):
-        if re.match(r'\{\s*"[^"]*"\s*:\s*\{\s*"0"\s*:', start):
-            raise BadInput(f"{shown(name)}: JSON of columns, as pandas writes it; write rows: to_json(…, orient='records')")
+        if PANDAS.match(start):
+            raise BadInput(
+                f"{shown(name)}: JSON by columns or by index, as pandas writes it; write rows: to_json(…, orient='records')"
+            )
         return JsonRecords(file, name, decoder, array=start.startswith("["))
     if start.count("\r") > 1 and "\n" not in start and os.path.getsize(file) <= HEAD:
         raise BadInput(
