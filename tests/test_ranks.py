@@ -130,6 +130,14 @@ def test_a_corpus_or_model_that_differs_on_one_machine_is_a_line_from_rank_0(wha
     assert {"news": "not as rank 0 has read it", "bert": "not rank 0's weights"}.get(what, "") in said
 
 
+def test_another_machine_has_the_corpus_and_the_model_in_a_place_of_its_own_and_need_not_see_the_cache_folder(place, tmp_path):
+    where = two_machines(place.base, tmp_path, "")
+    status, out, log = place.start(2, "", "", where, "--cache-dir", "cache").ended()
+    assert status == 0, log
+    assert (tmp_path / "0" / out.strip()).read_bytes() == place.whole
+    assert not (tmp_path / "1" / "cache").exists()
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_keeps_whole_windows_and_is_said_once(sign, place, monkeypatch):
     cache = sign.name

@@ -68,13 +68,13 @@ DIFFERENT = ("news", "bert", "news gone", "bert gone")
 
 
 def two_machines(base: Path, place: Path, what: str) -> str:
-    """Folders 0 and 1 in place with the news and bert of base, but in 1 one of them differs or is gone -> Python for os.chdir."""
+    """Folders 0 and 1 in place with the news and bert of base, but in 1 one of them differs or is gone, or none -> Python for os.chdir."""
     for name in ("0", "1"):
         (place / name).mkdir()
         for part in ("news", "bert"):
             (place / name / part).symlink_to(base / part)
-    part = place / "1" / what.split()[0]
-    part.unlink()
+    part = place / "1" / (what or "none").split()[0]
+    part.unlink(missing_ok=not what)
     if what == "news":
         shutil.copytree(base / "news", part)
         for file in part.glob("*/*.txt"):

@@ -33,14 +33,16 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache | lis
     corpus: a Corpus, or whatever `read_corpus` takes, whose keyword arguments may then stand here too. Further settings,
     with their defaults: model ("bert-base-chinese"; a folder or hub name), max_length (512 tokens), truncation ("head"), prefix (""),
     pooling ("cls"), layer (-1, the last), store_dtype ("float16"), device ("auto"), dtype ("auto": what the hardware is fast at),
-    tokens_per_batch (None), cache_dir ("cache"). Interrupted, the same call goes on where it stopped.
+    tokens_per_batch (None), cache_dir ("cache"). Interrupted, the same call goes on where it stopped. Where another machine of many
+    does not see the cache folder, its ranks get None, or an empty list.
 
     BadInput: the corpus, the model or a setting cannot be used; a full disk; a certificate beyond its bound.
     """
     # torchrun may have started several: the first does everything but encode
     paths = serve(lambda: own(corpus, **settings)) if ranks.rank() else fill_caches(corpus, progress, settings)
     several = any(isinstance(settings.get(name), list | tuple) for name in ("pooling", "layer"))
-    return [open_cache(path) for path in paths] if several else open_cache(paths[0])
+    caches = [open_cache(path) for path in paths if not ranks.rank() or Path(path).exists()]
+    return caches if several else caches[0] if caches else None
 
 
 def fill_caches(corpus, progress: bool, settings: dict) -> list[str]:
