@@ -54,7 +54,7 @@ def main(argv=None) -> int:
         check_splits(corpus)
         record = run_baseline(corpus, args.runs_dir, args.seed)
     write_report(args.runs_dir)
-    print("\n".join([*lines_of(record), *against_bert(args.runs_dir, Path(record["path"])), f"run: {record['path']}"]))
+    print("\n".join([line_of(record), *against_bert(args.runs_dir, Path(record["path"])), f"run: {record['path']}"]))
     return 0
 
 
@@ -158,15 +158,15 @@ def margins_of(model, X, classes: int):
     return margins
 
 
-def lines_of(record: dict) -> list[str]:
+def line_of(record: dict) -> str:
     low, high = record["test_accuracy_ci95"]
     how = record["vectorizer"]
-    return [
+    return (
         f"TF-IDF of {'characters' if how['analyzer'] == 'char' else 'words'} ({how['features']:,} features) and a linear "
         f"classifier: val {record['epochs'][0]['val_accuracy']:.3f}, test accuracy {record['test_accuracy']:.3f} "
         f"(95 % interval {low:.3f}-{high:.3f}), macro-F1 {record['test_macro_f1']:.3f}, {record['n_test']:,} documents, "
         f"{record['wall_seconds']:.1f} s"
-    ]
+    )
 
 
 def against_bert(runs_dir: Path, path: Path) -> list[str]:

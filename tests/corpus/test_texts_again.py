@@ -69,9 +69,7 @@ def test_a_source_that_leads_out_of_the_corpus_is_not_opened(tmp_path):
 
 def test_a_runs_test_documents_are_matched_to_rows_by_text_and_label_in_any_order(tmp_path):
     corpus = read_corpus(small_tree(tmp_path / "tree"))
-    documents = KnownDocuments(
-        "key", corpus.digest, corpus.label, corpus.split, corpus.sources, corpus.label_names, None, None, {}
-    )
+    documents = KnownDocuments(SimpleNamespace(digest=corpus.digest, label=corpus.label, split_of=corpus.split), None, {})
     test = np.flatnonzero(corpus.split == SPLITS.index("test"))[::-1]
     train = np.flatnonzero(corpus.split == SPLITS.index("train"))[:1]
     asked = np.concatenate([test, train])

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from twostage.encoder.family import config_file, read_config, read_json, refuse_pointer
@@ -170,18 +169,11 @@ def weight_files(folder: Path) -> list[Path]:
     raise BadInput(f"{folder}: no weights (model.safetensors or pytorch_model.bin); copy the checkpoint's own beside it")
 
 
-@dataclass(frozen=True)
-class FileDigests:
-    """sha256 in hex of what the files of a checkpoint hold; where they lie and when they were written is no part of it."""
-
-    weights: str
-    config: str
-    tokenizer: str
-
-
-def digest_files(folder: Path) -> FileDigests:
-    """Read all of a checkpoint's files (about 1 GB/s) and digest them; BadInput for one that cannot be read."""
-    return FileDigests(_digest(weight_files(folder)), _digest([config_file(folder)]), _digest(tokenizer_files(folder)))
+def digest_files(folder: Path) -> dict[str, str]:
+    """Read all of a checkpoint's files (about 1 GB/s): the sha256 in hex of what its weights, config and tokenizer hold, by these
+    names; where files are and when they were written is no part of it. BadInput for one that cannot be read."""
+    files = {"weights": weight_files(folder), "config": [config_file(folder)], "tokenizer": tokenizer_files(folder)}
+    return {name: _digest(paths) for name, paths in files.items()}
 
 
 def _digest(files: list[Path]) -> str:

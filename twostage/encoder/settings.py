@@ -24,17 +24,8 @@ def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling:
     for name, value in optional.items():
         if value != OPTIONAL[name] and not fits_field(name, value):
             raise BadInput(f"--{name} {short(value)}: give text without NUL, of at most {TEXT_LIMIT:,} bytes")
-    digests = digest_files(folder)
-    return {
-        "weights": digests.weights,
-        "config": digests.config,
-        "tokenizer": digests.tokenizer,
-        "max_length": max_length,
-        "truncation": truncation,
-        "pooling": pooling,
-        "compute_dtype": compute_dtype,
-        "format": 2 if compute_dtype == "bfloat16" else 1,
-    } | given(optional)
+    how = {"max_length": max_length, "truncation": truncation, "pooling": pooling, "compute_dtype": compute_dtype}
+    return digest_files(folder) | how | {"format": 2 if compute_dtype == "bfloat16" else 1} | given(optional)
 
 
 def check_view(folder: Path, pooling: str, layer: int) -> None:

@@ -228,7 +228,6 @@ def load_encoder(folder, settings: list[dict], device: str, tokens_per_batch: in
 
 def check_same_model(folder, settings: dict) -> None:
     """BadInput where this machine's files are not those that rank 0 has found."""
-    now = digest_files(folder)
-    for name in ("weights", "config", "tokenizer"):
-        if getattr(now, name) != settings[name]:
+    for name, digest in digest_files(folder).items():
+        if digest != settings[name]:
             raise BadInput(f"{folder}: not rank 0's {name}: the same model must be on every machine")

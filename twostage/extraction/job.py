@@ -126,8 +126,8 @@ class Extraction:
             now = digest_files(self.folder)
         except BadInput as error:
             raise BadInput(f"the model changed while it was in use: {error}") from None
-        for name in ("weights", "config", "tokenizer"):
-            if getattr(now, name) != self.writers[0].identity.encoder[name]:
+        for name, digest in now.items():
+            if digest != self.writers[0].identity.encoder[name]:
                 raise BadInput(
                     f"{self.folder}: its {name} changed while it was in use; run the command again for a cache of the new "
                     "model, or put the old file back to finish this one"

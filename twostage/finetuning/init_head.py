@@ -32,7 +32,8 @@ def start_head(run: Path, head: str, encoder: dict, label_names: list[str]) -> t
             f"--init-head {run}: its head is {config['head']}, but {head} is asked for: give --head {config['head']} with rates"
         )
     if sorted(config["label_names"]) != sorted(label_names):
-        only = [", ".join(sorted(set(a) - set(b))) or "none" for a, b in _both_ways(config["label_names"], label_names)]
+        theirs, ours = set(config["label_names"]), set(label_names)
+        only = [", ".join(sorted(names)) or "none" for names in (theirs - ours, ours - theirs)]
         raise BadInput(f"--init-head {run}: different labels: only in the head {only[0]}; only in the corpus {only[1]}")
     last = linear_layers(module)[-1]
     order = torch.tensor([config["label_names"].index(name) for name in label_names])
@@ -42,7 +43,3 @@ def start_head(run: Path, head: str, encoder: dict, label_names: list[str]) -> t
     digest = hashlib.sha256((Path(run) / "head" / "head.safetensors").read_bytes()).hexdigest()
     facts = {"run": Path(run).resolve().name, "digest": digest, "test_accuracy": record.get("test_accuracy")}
     return module, config["activation"], facts
-
-
-def _both_ways(a, b):
-    return (a, b), (b, a)

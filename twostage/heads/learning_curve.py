@@ -1,5 +1,7 @@
 """Would more labels help? The chosen head on 1, 3, 10, 30 and 100 % of the training documents."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -29,9 +31,7 @@ def learning_curve(data: HeadData, record: dict, common: Common) -> list[dict]:
                 size = len(rows)
                 how = (record["weight_decay"], record["batch_size"], bool(record.get("standardize")))
                 trial = Trial(0, record["head"], record["head_lr"], seed, *how)
-                view = HeadData(
-                    data.cache, data.vectors, data.labels, fill(rows, len(data.train)), data.val, data.test, data.label_names
-                )  # fmt: skip
+                view = replace(data, train=fill(rows, len(data.train)))
                 weight, bank = class_weights(data, rows, common), bank_of(view, [trial], common)
                 bank.fit(view, epochs, common.seed, weight, lambda *_: progress.advance(1))
                 reached.append(trial.best["val_accuracy"] if trial.best else 0.0)

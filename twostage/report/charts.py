@@ -81,20 +81,9 @@ def kind(s: Series | Spot) -> str:
 
 
 def line_chart(
-    title,
-    series,
-    x_label,
-    y_label,
-    size,
-    *,
-    log_x=False,
-    x_ticks=None,
-    x_text="{:g}".format,
-    marks=(),
-    level=None,
-    even=(),
-    diagonal=False,
-):
+    title, series, x_label, y_label, size,
+    *, log_x=False, x_ticks=None, x_text="{:g}".format, marks=(), level=None, even=(), diagonal=False,
+):  # fmt: skip
     """Lines with a label at their end. `marks` are (x, text): upright dashed lines, for instance the published rates.
 
     `level` is (y, text): a level dashed line. `even`: ticks of y, spaced evenly. `diagonal`: a dashed line from (0, 0) to (1, 1).

@@ -16,17 +16,6 @@ from twostage.runs.groups import Group
 from twostage.runs.views import RunView, pair_keys
 
 
-class Sources:
-    """The sources of a cache, decoded one at a time."""
-
-    def __init__(self, cache: FeatureCache):
-        self.bytes, self.ends = cache.facts["source_bytes"], cache.facts["source_end"]
-
-    def __getitem__(self, row: int) -> str:
-        start = int(self.ends[row - 1]) if row else 0
-        return self.bytes[start : int(self.ends[row])].tobytes().decode("utf-8", "replace")
-
-
 @dataclass(frozen=True)
 class VectorCost:
     """What the vectors of a cache took: seconds, and how many of its documents were lent by other caches or had been
@@ -57,27 +46,20 @@ class VectorCost:
 
 @dataclass
 class KnownDocuments:
-    """N documents. key identifies them; digest (N, 32), label (N,), split (N,), sources by row, truncated (N,) or None when
-    unknown; corpus is its path as it was, None when unknown; reading: the arguments with which its texts are read again;
-    extraction is what its vectors took, None when unknown."""
+    """The documents of a cache. corpus is its path as it was, None when unknown; reading: the arguments with which its texts
+    are read again; extraction is what its vectors took, None when unknown."""
 
-    key: str
-    digest: np.ndarray
-    label: np.ndarray
-    split: np.ndarray
-    sources: Sources | list[str]
-    label_names: list[str]
-    truncated: np.ndarray | None
+    cache: FeatureCache
     corpus: str | None
     reading: dict
     extraction: VectorCost | None = None
 
     def rows_of(self, run: RunView) -> np.ndarray:
         """The row of each test document of a run, (M,), -1 where test holds none of that text and label."""
-        here = np.flatnonzero(self.split == SPLITS.index("test"))
+        here = np.flatnonzero(self.cache.split_of == SPLITS.index("test"))
         if not len(here):
             return np.full(len(run.predictions["label"]), -1)
-        keys = pair_keys(self.digest[here], self.label[here])
+        keys = pair_keys(self.cache.digest[here], self.cache.label[here])
         order = np.argsort(keys, kind="stable")
         wanted = pair_keys(run.predictions["digest"], run.predictions["label"])
         at = np.minimum(np.searchsorted(keys[order], wanted), len(here) - 1)
@@ -88,13 +70,14 @@ class KnownDocuments:
         memo, known = runs_dir / ".audit.json", {}
         try:
             known = json.loads(memo.read_text(encoding="utf-8"))
-            lines = known[self.key]
+            lines = known[self.cache.fingerprint]
             if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
                 return lines
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        lines = audit(self.digest, self.label, self.split, self.sources, self.label_names, truncated=self.truncated).lines()
-        known = {**(known if isinstance(known, dict) else {}), self.key: lines}
+        held = self.cache
+        lines = audit(held.digest, held.label, held.split_of, held.sources, held.label_names, truncated=held.truncated).lines()
+        known = {**(known if isinstance(known, dict) else {}), held.fingerprint: lines}
         write_text(memo, json.dumps(known))
         return lines
 
@@ -111,20 +94,12 @@ def documents_of(group: Group, runs_dir: Path) -> tuple[KnownDocuments | None, s
                 continue
             with cache:
                 if cache.fingerprint == fingerprint:
-                    return _from_cache(cache, path, run), ""
+                    facts = read_facts(path)
+                    return KnownDocuments(cache, *corpus_of(run, facts), _extraction(facts)), ""
         missing = missing or (_cache_path(run) if isinstance(fingerprint, str) else None)
     if missing is None:
         return None, "No run here names a feature cache, and only that knows all documents: the data is not audited."
     return None, f"The feature cache {missing} is no longer there: the data is not audited."
-
-
-def _from_cache(cache: FeatureCache, path: Path, run: RunView) -> KnownDocuments:
-    facts = read_facts(path)
-    corpus, reading = corpus_of(run, facts)
-    return KnownDocuments(
-        cache.fingerprint, cache.digest, cache.label, cache.split_of, Sources(cache), cache.label_names, cache.truncated,
-        corpus, reading, _extraction(facts),
-    )  # fmt: skip
 
 
 def _extraction(facts: dict) -> VectorCost | None:
@@ -149,11 +124,18 @@ def corpus_of(run: RunView, facts: dict | None = None) -> tuple[str | None, dict
     return corpus, {"encoding": encoding, "text": text, "label": label, "split": split}
 
 
-def texts_at(corpus: str, reading: dict, sources: list[str], digests: list[str]) -> list[str | None]:
-    """Read texts from the corpus again, by source and digest (hexadecimal); None where one changed, moved or is gone."""
+def texts_again(
+    run: RunView, documents: KnownDocuments | None, wanted: list[tuple[str, str]]
+) -> tuple[list[str | None] | None, str | None]:
+    """Texts by (source, digest in hexadecimal), read from the corpus of a run, and where that is. None for a text that changed,
+    moved or is gone; for all of them where the corpus is."""
     from twostage.corpus.again import texts_of
 
-    return texts_of(corpus, sources, [np.frombuffer(bytes.fromhex(one), np.uint8) for one in digests], **reading)
+    corpus, reading = corpus_of(run) if documents is None else (documents.corpus, documents.reading)
+    if corpus is None or not Path(corpus).exists():
+        return None, corpus
+    sources, digests = zip(*wanted, strict=True) if wanted else ((), ())
+    return texts_of(corpus, sources, [np.frombuffer(bytes.fromhex(one), np.uint8) for one in digests], **reading), corpus
 
 
 def _cache_path(run: RunView) -> str | None:

@@ -78,16 +78,11 @@ def label_chart(size: tuple[int, int], run: RunView) -> str:
 def cost_chart(size: tuple[int, int], group: Group) -> str:
     spots = [
         Spot(
-            r.name,
-            max(r.seconds, 0.01),
-            r.accuracy,
-            *r.interval,
-            style=_style(r),
-            accent=r.finetuned,
+            r.name, max(r.seconds, 0.01), r.accuracy, *r.interval, style=_style(r), accent=r.finetuned,
             hollow=_scaled(r) or r.is_baseline,
         )
         for r in [*group.columns, *sorted((r for r in group.complete if not r.base), key=lambda r: -r.val_accuracy)[:OTHERS]]
-    ]
+    ]  # fmt: skip
     return spot_chart(
         "Test accuracy over seconds", spots, "time, logarithmic", "test accuracy", size, x_ticks=TIMES, x_text=_time
     )

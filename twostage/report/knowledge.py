@@ -1,12 +1,11 @@
 """What runs know of their data and of themselves, read from run.json and checked: suspected labels, near-duplicates,
 calibration, accuracy by layer and pooling. A part that is garbled is named and left out; the rest of the run is shown."""
 
-import os
 from dataclasses import dataclass, field
 
 from twostage import SPLITS
 from twostage.metrics import wilson
-from twostage.report.documents import KnownDocuments, corpus_of, texts_at
+from twostage.report.documents import KnownDocuments, texts_again
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
@@ -152,11 +151,7 @@ def _interval(told: list[float]) -> tuple[float, float]:
 
 def _read_texts(part: dict, documents: KnownDocuments | None, sides: tuple[str, ...]) -> None:
     """Fill in the texts as far as the corpus still holds them, None elsewhere."""
-    corpus, reading = corpus_of(part["run"]) if documents is None else (documents.corpus, documents.reading)
     wanted = [(one, side) for one in part["first"] for side in sides]
-    texts = [None] * len(wanted)
-    if corpus is not None and os.path.exists(corpus):
-        sources, digests = ([one[f"{side}{what}"] for one, side in wanted] for what in ("source", "digest"))
-        texts = texts_at(corpus, reading, sources, digests)
-    for (one, side), text in zip(wanted, texts, strict=True):
+    texts, _ = texts_again(part["run"], documents, [(one[f"{side}source"], one[f"{side}digest"]) for one, side in wanted])
+    for (one, side), text in zip(wanted, texts or [None] * len(wanted), strict=True):
         one[f"{side}text"] = text

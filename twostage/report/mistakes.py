@@ -4,13 +4,12 @@ pairs, copies and leaks, truncated documents.
 predictions.npz knows documents by the digest of their text. No text is shown that does not match its digest.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from twostage.report.documents import KnownDocuments, corpus_of, texts_at
+from twostage.report.documents import KnownDocuments, texts_again
 from twostage.runs.groups import Group
 from twostage.runs.views import RunView
 
@@ -62,8 +61,8 @@ def findings_of(group: Group, documents: KnownDocuments | None, why_not: str, ru
     ]
     rows = None if documents is None else documents.rows_of(run)
     _read_texts(found, run, wrong, documents, rows)
-    if documents is not None and documents.truncated is not None:
-        cut = documents.truncated[rows]
+    if documents is not None:
+        cut = documents.cache.truncated[rows]
         for what, mask in (("truncated", cut & (rows >= 0)), ("whole", ~cut & (rows >= 0))):
             if mask.any():
                 found.parts.append((what, int(mask.sum()), float(right[mask].mean())))
@@ -84,16 +83,15 @@ def _read_texts(found: MistakeFindings, run: RunView, wrong: np.ndarray, documen
         if told is not None:
             mistake.source = told[i].decode("utf-8", "replace")
         elif documents is not None and rows[i] >= 0:
-            mistake.source = documents.sources[int(rows[i])]
+            mistake.source = documents.cache.source(int(rows[i]))
     known = [mistake for mistake in found.mistakes if mistake.source is not None]
     if not known:
         found.notes += ["Where these documents come from is not known here: they are listed by digest."] if len(wrong) else []
         return
-    corpus, reading = corpus_of(run) if documents is None else (documents.corpus, documents.reading)
-    if corpus is None or not os.path.exists(corpus):
+    texts, corpus = texts_again(run, documents, [(mistake.source, mistake.digest) for mistake in known])
+    if texts is None:
         found.notes.append(f"The corpus ({corpus or 'its path is not known'}) is no longer there: texts cannot be shown.")
         return
-    texts = texts_at(corpus, reading, [mistake.source for mistake in known], [mistake.digest for mistake in known])
     for mistake, text in zip(known, texts, strict=True):
         mistake.text = text
     gone = sum(mistake.text is None for mistake in known)

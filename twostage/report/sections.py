@@ -1,7 +1,5 @@
 """What the page's templates show of a group of runs, where that takes more than reading a key."""
 
-from dataclasses import dataclass
-
 from twostage.recipes import RECIPES, Recipe
 from twostage.report.charts import Series
 from twostage.report.documents import VectorCost
@@ -12,47 +10,27 @@ from twostage.runs.hints import open_edge, plateau
 from twostage.runs.views import RunView
 
 
-@dataclass
-class Column:
-    """A column of the table of recipes: the newest run of a recipe, or None for one that was not run."""
-
-    recipe: Recipe
-    run: RunView | None
-    subtitle: str
-
-    @property
-    def title(self) -> str:
-        return self.run.record["recipe"] if self.run else self.recipe.name
-
-    @property
-    def curve(self) -> dict[int, float]:
-        return dict(self.run.curve) if self.run else {}
-
-    @property
-    def chosen(self) -> int | None:
-        return self.run.record["best_epoch"] if self.run else None
-
-    @property
-    def published(self) -> dict[int, float]:
-        return dict(enumerate(self.recipe.published, 1))
-
-    @property
-    def scaled(self) -> bool:
-        return self.title != self.recipe.name
-
-
-def recipe_columns(group: Group) -> list[Column]:
-    """The recipes that were run; beside published figures all seven, so that these are complete; [] where none was run."""
-    shown = [Column(RECIPES[run.base], run, _subtitle(group, run)) for run in group.columns]
-    run = {column.recipe.name for column in shown}
+def recipe_columns(group: Group) -> list[dict]:
+    """A column for each recipe that was run, its newest run; beside published figures for all seven, so that these are complete."""
+    shown = [_column(RECIPES[run.base], run, _subtitle(group, run)) for run in group.columns]
+    run = {column["recipe"].name for column in shown}
     if shown and has_published(group):
-        shown += [Column(recipe, None, "not run") for name, recipe in RECIPES.items() if name not in run]
+        shown += [_column(recipe, None, "not run") for name, recipe in RECIPES.items() if name not in run]
     order = list(RECIPES)
-    return sorted(shown, key=lambda column: order.index(column.recipe.name))
+    return sorted(shown, key=lambda column: order.index(column["recipe"].name))
 
 
-def last_epoch(columns: list[Column], published: bool) -> int:
-    return max([e for c in columns for e in c.curve] + [e for c in columns if published for e in c.published])
+def _column(recipe: Recipe, run: RunView | None, subtitle: str) -> dict:
+    title = run.record["recipe"] if run else recipe.name
+    return {
+        "recipe": recipe, "run": run, "title": title, "subtitle": subtitle, "scaled": title != recipe.name,
+        "curve": dict(run.curve) if run else {}, "chosen": run.record["best_epoch"] if run else None,
+        "published": dict(enumerate(recipe.published, 1)),
+    }  # fmt: skip
+
+
+def last_epoch(columns: list[dict], published: bool) -> int:
+    return max([e for c in columns for e in c["curve"]] + [e for c in columns if published for e in c["published"]])
 
 
 def _subtitle(group: Group, run: RunView) -> str:
