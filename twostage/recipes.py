@@ -56,6 +56,16 @@ def find_recipe(name: str, script: str) -> Recipe:
     return RECIPES[name]
 
 
+def base_of(name: str | None) -> Recipe | None:
+    """The recipe that a run of this name follows, whatever the scale of its rates: 1C4 for 1C4-x100."""
+    return RECIPES.get(str(name or "").partition("-x")[0])
+
+
+def of_thucnews(label_names: list[str]) -> bool:
+    """Whether these are the 14 THUCNews classes: published figures belong beside no others."""
+    return sorted(label_names) == sorted(THUCNEWS_CLASSES)
+
+
 def recipes_of(script: str) -> list[str]:
     """The names of the recipes that a script runs, in the order of the published table."""
     return [name for name, recipe in RECIPES.items() if recipe.script == script]

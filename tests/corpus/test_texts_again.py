@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.corpora import cnews, small_tree, titles, tnews
 from twostage import SPLITS
 from twostage.corpus.again import packed, texts_of, unpacked
+from twostage.corpus.folders import readable
 from twostage.corpus.reader import read_corpus
 from twostage.errors import BadInput
 from twostage.report.documents import KnownDocuments
@@ -77,3 +79,8 @@ def test_a_runs_test_documents_are_matched_to_rows_by_text_and_label_in_any_orde
     assert documents.rows_of(run).tolist() == [*test.tolist(), -1]
     run.predictions["label"] = run.predictions["label"] + 1
     assert documents.rows_of(run).tolist() == [-1] * len(asked)
+
+
+def test_what_cannot_be_read_is_named_as_its_user_knows_it():
+    with pytest.raises(BadInput, match=r"^/nowhere/体育: can't be read \(No such file"), readable():
+        os.scandir("/nowhere/体育".encode())

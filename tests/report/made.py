@@ -73,8 +73,9 @@ def change(path, **keys):
     (path / "run.json").write_text(json.dumps({**record, **keys}), encoding="utf-8")
 
 
-def make_corpus(folder, names=THREE, extra=()):
-    """A tree with the test documents of make_run, and its cache. `extra`: (text, class number, split number) beside them."""
+def make_corpus(folder, names=THREE, extra=(), truncated=True):
+    """A tree with the test documents of make_run, and its cache. `extra`: (text, class number, split number) beside them;
+    `truncated`: every other one is."""
     texts = texts_for(names)
     rows = [(text, i % len(names), 2) for i, text in enumerate(texts)] + list(extra)
     sources = [f"{names[label]}/{i}.txt" for i, (_, label, _) in enumerate(rows)]
@@ -90,7 +91,7 @@ def make_corpus(folder, names=THREE, extra=()):
     cache = folder / "cache" / f"corpus-bert-{identity.fingerprint[:8]}.h5"
     cache.parent.mkdir()
     with CacheWriter(cache, identity) as writer:
-        writer.commit(0, np.zeros((n, 2), np.float32), np.full(n, 9, np.int32), np.arange(n) % 2 == 0)
+        writer.commit(0, np.zeros((n, 2), np.float32), np.full(n, 9, np.int32), truncated & (np.arange(n) % 2 == 0))
         writer.publish()
     write_facts(cache, {"corpus": str(folder / "corpus"), "encoding": "utf-8-sig", "seconds": {"total": 42.0}})
     return {"fingerprint": identity.fingerprint, "cache": {"path": str(cache)}}

@@ -82,6 +82,14 @@ def test_near_duplicates_are_shown_side_by_side_with_the_accuracy_without_them(t
     assert "without doubles in train 53 0.925 0.821 to 0.970" in seen
 
 
+def test_where_no_document_has_a_double_that_is_all_that_is_said(tmp_path):
+    none = near() | {"n_same_text": 0, "n_same_vector": 0, "n_near": 0, "n_rejected": 0, "n_test_without": 60, "first": []}
+    make_run(tmp_path, "sweep", raw={"near_duplicates": none})
+    seen = report(tmp_path)[1]
+    seen = seen[seen.find("Near-duplicates") : seen.find("All runs")]
+    assert seen.strip() == "Near-duplicates No test document has a double in train."
+
+
 def test_texts_that_changed_are_not_shown_as_suspects_or_doubles(tmp_path):
     known = make_corpus(tmp_path)
     make_run(tmp_path / "runs", "sweep", raw={"suspects": suspects(), "near_duplicates": near()}, **known)

@@ -25,7 +25,7 @@ from twostage.models.card import name_of_base, write_card
 from twostage.models.classifier import join, save_classifier
 from twostage.models.head import build_head
 from twostage.progress import say
-from twostage.recipes import PUBLISHED_HIDDEN_SIZE, RECIPES, THUCNEWS_CLASSES
+from twostage.recipes import PUBLISHED_HIDDEN_SIZE, base_of, of_thucnews
 from twostage.runs.calibration import calibrate
 from twostage.runs.comparison import against_frozen
 from twostage.runs.folder import Run, add_to_run, best_epoch, read_run
@@ -187,8 +187,7 @@ def tidy(run: Run, runs_dir: Path) -> None:
 def memory_line(record: dict) -> str:
     """Peak memory; for the 14 classes of THUCNews and a BERT of the published size also what was published, at batch 64."""
     where = "GPU tensors" if record["device"] == "cuda" else "whole process"
-    base = RECIPES.get(record["base_name"].partition("-x")[0])
-    theirs = base and sorted(record["label_names"]) == sorted(THUCNEWS_CLASSES)
-    theirs = theirs and record.get("hidden_size") == PUBLISHED_HIDDEN_SIZE
+    base = base_of(record["base_name"])
+    theirs = base and of_thucnews(record["label_names"]) and record.get("hidden_size") == PUBLISHED_HIDDEN_SIZE
     published = f"; published: {base.published_memory_gb:g} GB of GPU memory" if theirs else ""
     return f"{record['name']}: peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB ({where}){published}"

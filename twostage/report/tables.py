@@ -3,7 +3,7 @@
 import numpy as np
 
 from twostage.progress import text_table
-from twostage.recipes import RECIPES, THUCNEWS_CLASSES
+from twostage.recipes import base_of, of_thucnews
 from twostage.report.words import chance, memory, seconds
 
 CAPTION = (
@@ -31,7 +31,8 @@ def accuracy_table(records: list[dict]) -> str:
         f"accuracy on the whole val split ({first['n_val']:,} documents) after each epoch; "
         f"test ({first['n_test']:,}) scored once, at the best epoch"
     )
-    notes = [CAPTION + _scaled_note(records)] if any(known) else []
+    scaled = any((record.get("lr_scale") or 1) != 1 for record in records)
+    notes = [CAPTION + "; at the unscaled rates" * scaled] if any(known) else []
     if any(r.get("trials") for r in records):
         notes.append("mean±standard deviation over seeds; test is that of the seed best on val")
     return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:], *notes])
@@ -40,21 +41,10 @@ def accuracy_table(records: list[dict]) -> str:
 ROWS = ("optimizer steps", "best epoch", "test accuracy", "95 % interval", "test macro-F1")
 
 
-def base_recipe(record: dict) -> str:
-    """The recipe that a run follows, whatever the scale of its rates; "" for none."""
-    return str(record.get("recipe") or "").partition("-x")[0]
-
-
 def _published(record: dict) -> list[str]:
     """The published accuracies of the run's recipe, where they belong beside it."""
-    recipe = RECIPES.get(base_recipe(record))
-    if recipe is None or sorted(record["label_names"]) != sorted(THUCNEWS_CLASSES):
-        return []
-    return [f"{figure:.3f}" for figure in recipe.published]
-
-
-def _scaled_note(records: list[dict]) -> str:
-    return "; at the unscaled rates" if any((r.get("lr_scale") or 1) != 1 for r in records) else ""
+    recipe = base_of(record.get("recipe"))
+    return [f"{figure:.3f}" for figure in recipe.published] if recipe and of_thucnews(record["label_names"]) else []
 
 
 def _last_epoch(record: dict) -> int:

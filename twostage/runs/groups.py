@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from twostage.recipes import PUBLISHED_HIDDEN_SIZE, RECIPES, THUCNEWS_CLASSES
+from twostage.recipes import PUBLISHED_HIDDEN_SIZE, RECIPES, of_thucnews
 from twostage.runs.views import RunView
 
 
@@ -78,7 +78,7 @@ class Group:
 
 def has_published(group: Group) -> bool:
     """Published figures belong beside runs on the 14 THUCNews classes only."""
-    return set(group.label_names) == set(THUCNEWS_CLASSES) and len(group.label_names) == len(THUCNEWS_CLASSES)
+    return of_thucnews(group.label_names)
 
 
 def has_published_memory(group: Group) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from twostage.errors import BadInput
-from twostage.recipes import RECIPES
+from twostage.recipes import base_of
 from twostage.runs.folder import read_run
 
 
@@ -71,8 +71,8 @@ class RunView:
     @property
     def base(self) -> str | None:
         """The recipe that this run follows, whatever the scale of its rates."""
-        name = str(self.record.get("recipe") or "").partition("-x")[0]
-        return name if name in RECIPES else None
+        recipe = base_of(self.record.get("recipe"))
+        return recipe and recipe.name
 
     @property
     def epochs(self) -> list[dict]:
