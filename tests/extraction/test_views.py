@@ -209,6 +209,28 @@ def test_a_view_that_lends_stands_beside_one_that_is_encoded(run, tmp_path):
         assert path.read_bytes() == alone(run, news, pooling, -1).read_bytes()
 
 
+def test_a_copy_of_a_text_committed_before_is_found_where_the_other_view_has_its_vectors_lent(run, tmp_path, monkeypatch):
+    news = make_news(tmp_path / "news")
+    run(news, "--pooling", "mean")
+    (news / "科技").rename(news / "技术")
+    real, committed = CacheWriter.commit, []
+
+    def commit(self, *window):
+        if committed:
+            raise BadInput("stopped after a page")
+        committed.append(real(self, *window))
+
+    monkeypatch.setattr(CacheWriter, "commit", commit)
+    monkeypatch.setattr(windows, "WINDOW_SECONDS", 0)
+    with pytest.raises(BadInput, match="stopped"):
+        run(news, "--pooling", "cls")
+    monkeypatch.undo()
+    paths, log = run(news, "--pooling", "cls", "mean")
+    assert "64 of 210 documents found and verified" in log and "136 of 210 documents to encode" in log
+    for path, pooling in zip(paths, ("cls", "mean"), strict=True):
+        assert path.read_bytes() == alone(run, news, pooling, -1).read_bytes()
+
+
 def test_from_python_single_values_give_a_cache_and_lists_give_lists_to_sweep_over(news, bert, tmp_path):
     how = {"model": bert, "max_length": 64, "device": "cpu", "cache_dir": tmp_path / "cache"}
     caches = ts.extract(news, pooling=["cls", "max"], layer=[-2], **how)
