@@ -129,3 +129,18 @@ def test_a_run_that_is_not_complete_is_refused(place, tmp_path):
     (run / "run.json").write_text(json.dumps({"schema": 1, "status": "failed", "name": "1C3"}), encoding="utf-8")
     with pytest.raises(ts.BadInput, match="failed"):
         ts.load_run(run)
+
+
+def test_an_empty_name_is_no_default(tmp_path):
+    from twostage.api.extraction import resolve
+
+    for corpus, model, what in (("", None, "CORPUS is an empty name"), (tmp_path, "", "--model is an empty name")):
+        with pytest.raises(ts.BadInput, match=what):
+            resolve(corpus, model, tmp_path)
+
+
+def test_a_corpus_is_read_without_the_rest_of_the_house():
+    result = python(
+        "from twostage.corpus import read_corpus; import sys; print(read_corpus.__module__, 'torch' in sys.modules)"
+    )
+    assert result.stdout == "twostage.corpus.reader False\n", result.stderr

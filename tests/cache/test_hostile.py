@@ -331,3 +331,11 @@ def test_a_source_that_ends_inside_a_character_is_refused(tmp_path):
     identity.__dict__["source_bytes"] = (text, ends)
     with pytest.raises(BadInput, match="the sources are not text"):
         extract(tmp_path / "x.h5", identity)
+
+
+def test_nobody_is_told_to_delete_what_is_no_cache(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for path, what in ((tmp_path, "not a regular file"), (tmp_path / "config.json", "damaged or not a cache")):
+        with pytest.raises(BadInput, match=what) as refused:
+            open_cache(path)
+        assert "give an .h5 file that extract.py made" in str(refused.value) and "delete this" not in str(refused.value)

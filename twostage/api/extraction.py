@@ -130,6 +130,8 @@ def _each(name: str, values) -> list:
 
 def resolve(corpus, model, cache_dir) -> tuple[object, str]:
     """(what to read, the model): the word demo means the sample and its BERT; what is no corpus is said before a model is sought."""
+    if model is not None and not str(model):  # "$MODEL" where that is not set
+        raise BadInput("--model is an empty name: give a BERT folder or hub name, or leave it out")
     if isinstance(corpus, Corpus):
         return corpus, str(model or corpus.model or demo.DEFAULT_MODEL)
     if isinstance(corpus, str | Path):

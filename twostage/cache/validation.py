@@ -44,7 +44,7 @@ def open_safely(path: Path, writable: bool = False) -> tuple[CacheBytes, Header]
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise Refused("is not a regular file")
+            raise BadInput(f"{path}: not a regular file (a folder, a pipe or a device); give an .h5 file that extract.py made")
         try:
             with os.fdopen(os.dup(fd), "rb", buffering=0) as raw, h5py.File(raw, "r", libver="earliest") as file:
                 header, tables = read_structure(file, status.st_size)
@@ -53,7 +53,9 @@ def open_safely(path: Path, writable: bool = False) -> tuple[CacheBytes, Header]
         return CacheBytes(fd, path, tables), header
     except Refused as error:
         os.close(fd)
-        raise BadInput(f"{path}: {error}; give another cache, or delete this one and extract again") from error
+        ours = path.suffix in (".h5", ".partial")
+        way = "give another cache, or delete this one and extract again" if ours else "give an .h5 file that extract.py made"
+        raise BadInput(f"{path}: {error}; {way}") from error
     except BaseException:
         os.close(fd)
         raise
