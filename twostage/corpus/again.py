@@ -10,10 +10,10 @@ import numpy as np
 
 from twostage.corpus.columns import Asked, Columns
 from twostage.corpus.decoding import Decoder, text_digest
-from twostage.corpus.folders import bytes_path
+from twostage.corpus.folders import bytes_path, readable
 from twostage.corpus.forms import open_table
 from twostage.corpus.layout import Layout, recognise
-from twostage.corpus.table import TablePart, choose_columns, rows_found, table_texts
+from twostage.corpus.table import TablePart, choose_columns
 from twostage.corpus.tree import tree_texts
 from twostage.errors import BadInput, shown
 
@@ -91,6 +91,55 @@ def unpacked(own, about: dict, arrays: dict):
     places = tuple(arrays[f"place{i}"] for i in range(3)) if parts else None
     sources = arrays["sources"].tobytes().decode("utf-8", "surrogateescape").split("\0")
     return Elsewhere(root, decoder, parts, places, sources, arrays["digest"])
+
+
+def table_texts(parts: list[TablePart], places: list[tuple[int, int, int]]) -> list[str | None]:
+    """Read rows again -> texts, from (part, offset, length) of each, in order; None where it is no text now."""
+    texts: list[str | None] = [None] * len(places)
+    for number in sorted({place[0] for place in places}):
+        part, at = parts[number], [i for i, place in enumerate(places) if place[0] == number]
+        names = list(part.columns.text)
+        if part.in_file:
+            values = _pread(part.table, [places[i][1:] for i in at], names)
+        else:
+            values = part.table.rows([places[i][1] for i in at], names)
+        for i, one in zip(at, values, strict=True):
+            texts[i] = None if one is None else text_again(part.columns, one)
+    return texts
+
+
+def text_again(columns: Columns, values: list) -> str | None:
+    try:
+        return columns.text_from(values, "")
+    except BadInput:
+        return None
+
+
+def _pread(table, places: list[tuple[int, int]], names: list[str]) -> list[list | None]:
+    values: list[list | None] = [None] * len(places)
+    with readable(table.name), open(table.file, "rb", buffering=0) as file:
+        for i in sorted(range(len(places)), key=places.__getitem__):
+            offset, length = places[i]
+            values[i] = table.again(os.pread(file.fileno(), length, offset), names, offset == 0)
+    return values
+
+
+def rows_found(part: TablePart, numbers: set[int]):
+    """Yield (number, text) of rows by their numbers, for a corpus that was read before."""
+    names = list(part.columns.text)
+    if not part.in_file:
+        inside = sorted(number for number in numbers if 0 < number <= len(part.table))
+        for number, values in zip(inside, part.table.rows([number - 1 for number in inside], names), strict=True):
+            yield number, text_again(part.columns, values)
+        return
+    left = len(numbers)
+    for number, _, _, values, _ in part.table.read(names):
+        if number in numbers:
+            if values is not None:
+                yield number, text_again(part.columns, values)
+            left -= 1
+            if not left:
+                return
 
 
 def texts_of(path, sources, digests, encoding: str = "utf-8-sig", *, text=None, label=None, split=None) -> list[str | None]:

@@ -1,6 +1,5 @@
 """A corpus as tables: the documents of every row, and texts again from a row's place."""
 
-import os
 from array import array
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,7 +13,7 @@ from twostage.corpus.columns import HEADING, Asked, Columns, choose, fold, missi
 from twostage.corpus.decoding import RECORD, Decoder, record
 from twostage.corpus.delimited import Delimited
 from twostage.corpus.findings import Documents, Undecodable, numbered_labels
-from twostage.corpus.folders import SPLIT_NAMES, readable
+from twostage.corpus.folders import SPLIT_NAMES
 from twostage.corpus.json_records import JsonRecords
 from twostage.corpus.lines import TabLines, decoded_lines
 from twostage.corpus.memory_table import Held
@@ -157,55 +156,6 @@ def read_tables(parts: list[TablePart], notes: list[str], size: int) -> Document
         label_names, empty, undecodable, notes, (np.array(file), np.array(offsets), np.array(lengths)), len(parts),
         any(part.columns and part.columns.guessed for part in parts), WAY_OUT,
     )  # fmt: skip
-
-
-def table_texts(parts: list[TablePart], places: list[tuple[int, int, int]]) -> list[str | None]:
-    """Read rows again -> texts, from (part, offset, length) of each, in order; None where it is no text now."""
-    texts: list[str | None] = [None] * len(places)
-    for number in sorted({place[0] for place in places}):
-        part, at = parts[number], [i for i, place in enumerate(places) if place[0] == number]
-        names = list(part.columns.text)
-        if part.in_file:
-            values = _pread(part.table, [places[i][1:] for i in at], names)
-        else:
-            values = part.table.rows([places[i][1] for i in at], names)
-        for i, one in zip(at, values, strict=True):
-            texts[i] = None if one is None else text_again(part.columns, one)
-    return texts
-
-
-def text_again(columns: Columns, values: list) -> str | None:
-    try:
-        return columns.text_from(values, "")
-    except BadInput:
-        return None
-
-
-def _pread(table, places: list[tuple[int, int]], names: list[str]) -> list[list | None]:
-    values: list[list | None] = [None] * len(places)
-    with readable(table.name), open(table.file, "rb", buffering=0) as file:
-        for i in sorted(range(len(places)), key=places.__getitem__):
-            offset, length = places[i]
-            values[i] = table.again(os.pread(file.fileno(), length, offset), names, offset == 0)
-    return values
-
-
-def rows_found(part: TablePart, numbers: set[int]):
-    """Yield (number, text) of rows by their numbers, for a corpus that was read before."""
-    names = list(part.columns.text)
-    if not part.in_file:
-        inside = sorted(number for number in numbers if 0 < number <= len(part.table))
-        for number, values in zip(inside, part.table.rows([number - 1 for number in inside], names), strict=True):
-            yield number, text_again(part.columns, values)
-        return
-    left = len(numbers)
-    for number, _, _, values, _ in part.table.read(names):
-        if number in numbers:
-            if values is not None:
-                yield number, text_again(part.columns, values)
-            left -= 1
-            if not left:
-                return
 
 
 def read_class_txt(file: Path, decoder: Decoder) -> list[str]:
