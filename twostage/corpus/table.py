@@ -1,4 +1,4 @@
-"""A corpus as tables: the documents of every row, and texts again from a row's place."""
+"""A corpus as tables: the documents of every row, and the place of each."""
 
 from array import array
 from dataclasses import dataclass, replace
