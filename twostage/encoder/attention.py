@@ -7,7 +7,7 @@ for a query of [CLS] alone (or several, one after another), and mean and max for
 import torch
 from torch.nn import functional as F
 
-LANES = 16  # numbers in a vector register of AVX-512: what is over after the last whole one, torch computes number by number
+LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers in a register: the rest goes one by one
 
 
 class EqualSpan:

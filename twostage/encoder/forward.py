@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from twostage.encoder.family import pad_of_positions
-from twostage.encoder.products import FEW, FEWEST_ROWS, Product, block_rows, filled, in_blocks
+from twostage.encoder.products import FEW, FEWEST_ROWS, Product, block_rows, filled, has_avx512, in_blocks
 
 OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
 
@@ -179,7 +179,9 @@ class FoldedBert:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""
         if self.on_gpu:
             return [x]
-        return in_blocks(x, rows or self.block) if self.dtype != torch.float32 else [filled(x, FEWEST_ROWS)]
+        if self.dtype != torch.float32:
+            return in_blocks(x, rows or self.block)
+        return in_blocks(x, FEWEST_ROWS) if rows and not has_avx512() else [filled(x, FEWEST_ROWS)]
 
     def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
         """Blocks (n, width) in one matrix."""

@@ -3,8 +3,9 @@
 torch's own float32 products go to MKL, which takes its AVX2 path on an AMD processor whatever that has; its bfloat16 products lay the
 weights out anew each time. oneDNN with packed weights, operations that torch.compile emits (torch 2.10 to 2.13), does neither.
 
-The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), and MKL
-has other kernels for fewer than 16. So on a CPU half precision always has BLOCK rows a product, and float32 at least FEWEST_ROWS.
+The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so on a
+CPU half precision always has one number of rows a product. MKL has other kernels for fewer than FEWEST_ROWS rows, and without AVX-512
+for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of FEWEST_ROWS there.
 """
 
 import contextlib
@@ -35,7 +36,9 @@ class Product:
     def __call__(self, rows: torch.Tensor, room=None) -> torch.Tensor:
         """room(n, out, dtype) gives memory for the result, where the kernel can use it."""
         if self.packed:
-            return _onednn(rows, self.weight, self.bias, self.gelu)
+            fused = self.gelu and has_avx512()  # without, oneDNN's own GELU is slow
+            out = _onednn(rows, self.weight, self.bias, fused)
+            return torch.ops.aten.gelu_(out) if self.gelu and not fused else out
         if room is None or self.bias is None:
             out = F.linear(rows, self.weight, self.bias)
         else:
@@ -51,10 +54,12 @@ class Product:
 
 @functools.cache
 def can_pack(device: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN with packed weights is there for this dtype, and faster than what torch does by itself."""
-    if device != "cpu" or not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    """Whether oneDNN with packed weights is there for this dtype, and better here than what torch does by itself."""
+    if device != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if not (has_bfloat16() if dtype == torch.bfloat16 else dtype == torch.float32 and not made_by_intel()):
+    # float32: with AVX-512 MKL is as good on an Intel; without it, the bits of MKL's rows depend on how many there are on an Intel alone
+    float32 = dtype == torch.float32 and has_avx512() != made_by_intel()
+    if not float32 and not (dtype == torch.bfloat16 and has_avx512() and has_bfloat16()):
         return False
     weight, rows = torch.eye(16, dtype=dtype), torch.linspace(-3, 3, 256, dtype=dtype).view(16, 16)
     with contextlib.suppress(AttributeError, RuntimeError), torch.inference_mode():  # a torch that names them otherwise
@@ -65,6 +70,10 @@ def can_pack(device: str, dtype: torch.dtype) -> bool:
 
 def _onednn(rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "gelu" if gelu else "none", [], "none")
+
+
+def has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def has_bfloat16() -> bool:
