@@ -128,6 +128,7 @@ def test_a_text_has_the_same_line_whatever_is_beside_it_and_in_any_chunk(head_ru
     assert output(capsys, head_run, "--dtype", "float32", many[13]) == [whole[13]]
 
 
+@pytest.mark.skipif(not sys.prefix.isascii(), reason="torch itself cannot be loaded from such a path in an ASCII locale")
 def test_it_speaks_utf8_whatever_the_locale(head_run):
     env = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
     args = [sys.executable, "-m", "twostage.predict", str(head_run), "--json", "球赛"]
@@ -187,14 +188,15 @@ def test_texts_and_a_file_together_are_refused(tmp_path):
 def test_a_pipe_is_read_once_and_to_its_end(how, head_run, tmp_path):
     (tmp_path / "two.txt").write_text(f"{NEWS[0]}\n{NEWS[1]}\n", encoding="utf-8")
     command = {
-        "process substitution": "$P --file <(cat two.txt)",
-        "stdin by name": "cat two.txt | $P --file /dev/stdin",
-        "named pipe": "mkfifo pipe; (cat two.txt > pipe) & $P --file pipe",
-        "stdin": "cat two.txt | $P",
-        "rest of a file": "(echo skipped; cat two.txt) > three.txt; (read -r; $P) < three.txt",
+        "process substitution": "predict --file <(cat two.txt)",
+        "stdin by name": "cat two.txt | predict --file /dev/stdin",
+        "named pipe": "mkfifo pipe; (cat two.txt > pipe) & predict --file pipe",
+        "stdin": "cat two.txt | predict",
+        "rest of a file": "(echo skipped; cat two.txt) > three.txt; (read -r; predict) < three.txt",
     }[how]
-    env = {**os.environ, "P": f"{sys.executable} -m twostage.predict {head_run} --top-k 1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    env = {**os.environ, "PYTHON": sys.executable, "RUN": str(head_run), "PYTHONPATH": str(ROOT)}
+    predict = 'predict() { "$PYTHON" -m twostage.predict "$RUN" --top-k 1 "$@"; }; '
+    done = subprocess.run(["bash", "-c", predict + command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 2 and all(done.stdout.split("\n")[:2])
 
