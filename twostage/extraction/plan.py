@@ -1,7 +1,7 @@
 """What an extraction will do and cost, from a sample, before it starts."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ class Plan:
     prepare_seconds: float = 0.0  # a document, to read and to tokenize it
     warm_up: float = 0.0
     same_bits: bool = True
+    texts: list[str] = field(default_factory=list)  # of the sample
 
     @property
     def mean_tokens(self) -> float:
@@ -130,7 +131,8 @@ def make_plan(corpus, identity, todo, tokens, caches: list[Path]) -> Plan:
     identity: of any of the caches, which differ in their vectors alone."""
     rows = np.flatnonzero(todo.encode)
     sample = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))] if len(rows) else rows
-    lengths = tokens.full_lengths(corpus.texts(sample)) if len(sample) else np.zeros(0, np.int64)
+    texts = corpus.texts(sample)
+    lengths = tokens.full_lengths(texts) if texts else np.zeros(0, np.int64)
     characters = int(corpus.characters[sample].sum())
     bytes_each = identity.hidden_size * np.dtype(identity.store_dtype).itemsize + 50
     one_cache = len(todo.done) * bytes_each + sum(map(len, corpus.sources))
@@ -138,7 +140,7 @@ def make_plan(corpus, identity, todo, tokens, caches: list[Path]) -> Plan:
         documents=len(todo.done), classes=len(identity.label_names), done=int(todo.done.sum()), lent=int(todo.lent.sum()),
         copies=todo.copies, encode=len(rows), tokens=lengths, max_length=tokens.max_length,
         tokens_per_character=float(lengths.sum()) / characters if characters else 1.0,
-        caches=caches, cache_bytes=len(caches) * one_cache, free_bytes=free_space(caches[0].parent),
+        texts=texts, caches=caches, cache_bytes=len(caches) * one_cache, free_bytes=free_space(caches[0].parent),
     )  # fmt: skip
 
 
@@ -147,10 +149,12 @@ def time_batches(plan: Plan, corpus, todo, encoder) -> None:
     rows = np.flatnonzero(todo.encode)
     if not len(rows):
         return
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
     began = time.perf_counter()
-    ids, _ = encoder.tokens(corpus.texts(rows))
-    plan.prepare_seconds, plan.on_gpu = (time.perf_counter() - began) / len(rows), encoder.lanes.on_gpu
+    near = corpus.texts(rows[:SAMPLE])  # neighbours, as they will be read: here and there Parquet takes a hundred times as long
+    read = (time.perf_counter() - began) / len(near)
+    began = time.perf_counter()
+    ids, _ = encoder.tokens(plan.texts or near)
+    plan.prepare_seconds, plan.on_gpu = read + (time.perf_counter() - began) / len(ids), encoder.lanes.on_gpu
     middle = np.argsort(np.abs(np.array([len(one) for one in ids]) - plan.mean_tokens), kind="stable")
     began = time.perf_counter()
     encoder.lanes.encode([ids[middle[0]]])
