@@ -11,7 +11,8 @@ from tests.conftest import read_json
 from tests.english import make_cache, sentences
 from twostage.cache.reader import open_cache
 from twostage.heads import data as head_data
-from twostage.heads.suspects import FOLDS, folds_of, out_of_fold_probabilities
+from twostage.heads.logistic import minimise
+from twostage.heads.suspects import FOLDS, FoldedLogistic, folds_of, out_of_fold_probabilities
 
 FLIPPED = 24
 
@@ -32,6 +33,21 @@ def planted(tmp_path_factory):
 def judged(planted):
     data = head_data.load(open_cache(planted[0]), "cpu")
     return data, *out_of_fold_probabilities(data)
+
+
+def test_threads_change_no_bit_of_what_is_judged_though_all_is_one_chunk():
+    torch.manual_seed(0)
+    vectors, labels, fold = torch.randn(1500, 64), torch.randint(0, 14, (1500,)), torch.arange(1500) % FOLDS
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            problem = FoldedLogistic(vectors, labels, fold, 14)
+            found.append(problem.out_of_fold(minimise(problem, 1e-4, most=20)[0]))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(*found)
 
 
 def test_planted_wrong_labels_come_first(planted, judged):

@@ -1,5 +1,6 @@
 """Regularised multinomial logistic regression over vectors in memory: mean cross-entropy + l2 / 2 * ||W||^2, the bias free."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -55,14 +56,9 @@ class Logistic:
 
     def each(self, work) -> list:
         """work(part, X) for every chunk X of self.rows[part], by as many threads as there are workers; results in order."""
-        before = torch.get_num_threads()
-        if self.pool is None:
-            return [work(part, self._chunk(i)) for i, part in enumerate(self.parts)]
-        torch.set_num_threads(1)
-        try:
-            return list(self.pool.map(torch.no_grad()(lambda i: work(self.parts[i], self._chunk(i))), range(len(self.parts))))
-        finally:
-            torch.set_num_threads(before)
+        with one_thread():
+            chunks = map if self.pool is None else self.pool.map
+            return list(chunks(torch.no_grad()(lambda i: work(self.parts[i], self._chunk(i))), range(len(self.parts))))
 
     def log_probabilities(self, X, U, b):
         """(C, B) of standardised X (B, D); U (C, D), b (C,) float32. Classes come first: softmax is twenty times as fast so."""
@@ -102,6 +98,18 @@ def minimise(problem: Logistic, l2: float, start=None, most: int = 300, toleranc
         x.grad = torch.cat([dU.flatten(), db])
         return torch.tensor([f, ce], dtype=torch.float64)
 
-    optimizer.step(lambda: objective()[0])
-    f, ce = objective().tolist()
+    with one_thread():
+        optimizer.step(lambda: objective()[0])
+        f, ce = objective().tolist()
     return x.detach(), f, ce, optimizer.state[x].get("n_iter", 0)
+
+
+@contextlib.contextmanager
+def one_thread():
+    """No second thread inside an operation: these are so small that beside other work each waits for it longer than it takes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
