@@ -20,6 +20,7 @@ from twostage.encoder.products import has_bfloat16
 from twostage.encoder.settings import encoder_settings
 from twostage.errors import BadInput
 from twostage.extraction import windows
+from twostage.finetuning.init_head import start_head
 
 POOLINGS, LAYERS = ("cls", "mean", "max"), (-1, -3)
 VIEWS = [(pooling, layer) for layer in LAYERS for pooling in POOLINGS]  # in the order of the lines
@@ -115,6 +116,7 @@ KILLED = """
 import os, signal, sys
 import extract
 from twostage.extraction import windows
+from twostage.finetuning.init_head import start_head
 from twostage.cache.writer import CacheWriter
 windows.WINDOW_SECONDS, real, seen = 0, CacheWriter.commit, []
 def commit(self, *window):
@@ -240,6 +242,9 @@ def test_from_python_single_values_give_a_cache_and_lists_give_lists_to_sweep_ov
     found = ts.sweep(caches, lr=[0.01], seeds=1, epochs=2, runs_dir=tmp_path / "runs")
     assert [(view["pooling"], view["layer"]) for view in found.record["views"]] == [("cls", -2), ("max", -2)]
     assert found.record["encoder"]["layer"] == "-2"
+    last = {name: value for name, value in one.encoder.items() if name != "layer"}
+    with pytest.raises(BadInput, match="another encoder: .*layer: head -2, asked -1"):  # finetune.py trains all layers
+        start_head(found.path, found.record["head"], last, one.label_names)
     assert found.predict_proba(["的一是了"]).shape == (1, 3)
     found.close()
 
