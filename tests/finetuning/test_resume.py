@@ -218,6 +218,7 @@ def test_what_a_kill_just_after_complete_left_undone_is_done_by_resume(parts, un
     folder = Folder(tmp_path / "b", *parts)
     shutil.copytree(uninterrupted.runs, folder.runs)
     (folder.run / "checkpoints" / "checkpoint-10").mkdir(parents=True)
+    (folder.run / "model" / ".README.md.999999.partial").write_text("half a card")
     (folder.runs / "report.html").unlink()
     record = json.loads((folder.run / "run.json").read_text())
     del record["against_frozen"]
@@ -226,6 +227,7 @@ def test_what_a_kill_just_after_complete_left_undone_is_done_by_resume(parts, un
     assert "run: " in folder.log and (folder.runs / "report.html").exists()
     assert "against_frozen" in json.loads((folder.run / "run.json").read_text())
     same_result(uninterrupted.run, folder.run)
+    assert not (folder.run / "model" / ".README.md.999999.partial").exists()
     assert folder.finish("--resume") == 2 and "nothing to resume" in folder.log
 
 
@@ -246,6 +248,11 @@ def test_without_an_incomplete_run_there_is_nothing_to_resume(uninterrupted, par
     assert empty.finish("--resume") == 2
     assert "nothing to resume" in empty.log
     assert not empty.runs.exists()
+    young = empty.runs / ".B4C3-x100.999999.partial"  # killed before the run had its name: gone on with, it would be swept away
+    shutil.copytree(uninterrupted.run, young)
+    (young / "run.json").write_text((young / "run.json").read_text().replace('"complete"', '"running"'))
+    assert empty.finish("--resume") == 2
+    assert empty.log.count("nothing to resume") == 2
 
 
 def test_a_run_that_is_still_being_trained_is_left_alone(parts, tmp_path):

@@ -8,7 +8,7 @@ from twostage.encoder.settings import differences
 from twostage.errors import BadInput
 from twostage.files import disk_trouble, release_lock, sweep, take_lock
 from twostage.recipes import Recipe, find_recipe, scaled
-from twostage.runs.folder import Run, create_run, read_run, reserve_room, write_record
+from twostage.runs.folder import Run, create_run, read_run, reserve_room, run_folders, write_record
 
 SCRIPT = "finetune.py"
 OWN_EPOCHS = 4
@@ -147,7 +147,7 @@ def _gone_on_with(path: Path, record: dict) -> Run:
 def _records(runs_dir: Path, names: set[str]) -> list[tuple[Path, dict]]:
     """The fine-tuning runs of these names by age; one whose run.json is damaged by the copy beside its checkpoints."""
     found = []
-    for path in Path(runs_dir).iterdir() if Path(runs_dir).is_dir() else []:
+    for path in run_folders(runs_dir):
         for place in (path, path / "checkpoints"):
             with contextlib.suppress(BadInput):
                 found.append((path, read_run(place)))

@@ -11,7 +11,7 @@ from twostage import memory, ranks
 from twostage.corpus.reader import Corpus
 from twostage.encoder.encoder import load_bert
 from twostage.errors import BadInput
-from twostage.files import discard, replacing_folder
+from twostage.files import discard, replacing_folder, sweep
 from twostage.finetuning import checkpoints
 from twostage.finetuning.fit_memory import fit_micro_batch
 from twostage.finetuning.init_head import start_head
@@ -179,6 +179,7 @@ def tidy(run: Run, runs_dir: Path) -> None:
     if "against_frozen" not in run.record:
         add_to_run(run.path, against_frozen=against_frozen(runs_dir, run.path))
         run.record = read_run(run.path)
+    sweep(run.path / "model")  # of a card that a kill has left half written
     write_card(run.path / "model", run.record, name_of_base(run.record["model"]))
     discard(run.path / ".lock")
     discard(run.path / "checkpoints")  # last: they tell a resume that something is left to do

@@ -91,6 +91,11 @@ class Run:
         self.record = done
 
 
+def run_folders(runs_dir: Path) -> list[Path]:
+    """What stands in a runs folder, without what a kill has left half made: a run that is gone on with there would be swept away."""
+    return [path for path in Path(runs_dir).iterdir() if not path.name.startswith(".")] if Path(runs_dir).is_dir() else []
+
+
 def create_run(runs_dir: Path, name: str, settings: dict) -> Run:
     """A new folder called `name`, or `name-2`, `name-3` ... when taken: nothing is overwritten. BadInput if it can't be made.
 

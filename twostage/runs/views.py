@@ -10,7 +10,7 @@ import numpy as np
 
 from twostage.errors import BadInput
 from twostage.recipes import base_of
-from twostage.runs.folder import read_run
+from twostage.runs.folder import read_run, run_folders
 
 
 @dataclass(eq=False)
@@ -173,7 +173,7 @@ def pair_keys(digest: np.ndarray, label: np.ndarray) -> np.ndarray:
 def load_runs(runs_dir: Path) -> tuple[list[RunView], list[tuple[str, str]]]:
     """All runs in a folder by age, and (name, what is wrong) of those that are damaged."""
     found, damaged = [], []
-    for path in sorted(p for p in Path(runs_dir).iterdir() if (p / "run.json").is_file()) if runs_dir.is_dir() else []:
+    for path in sorted(p for p in run_folders(runs_dir) if (p / "run.json").is_file()):
         try:
             found.append(RunView(path, read_run(path)))
         except BadInput as error:
