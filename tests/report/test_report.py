@@ -186,7 +186,7 @@ def test_the_audit_tells_of_copies_leaks_conflicts_and_truncation(tmp_path):
 def test_nothing_is_said_of_truncation_where_no_document_is_cut(tmp_path):
     make_run(tmp_path / "runs", "1C3", recipe="1C3", **make_corpus(tmp_path, truncated=False))
     seen = report(tmp_path / "runs")[1]
-    assert "Nothing to report: no copies" in seen and "Truncation" not in seen
+    assert "What the digests of all texts reveal" in seen and "Truncation" not in seen
 
 
 def test_errors_are_shown_with_text_and_source_where_there_is_no_cache(tmp_path):
