@@ -108,7 +108,7 @@ def _agent(ranks: int, script: str, words: list[str], files: list[Path], trouble
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, start_method="fork", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        max_restarts=0,
+        max_restarts=0, monitor_interval=1,  # rank 0 hears of a rank that is gone before the agent ends it too
     )  # fmt: skip
     try:
         elastic_launch(config, _rank)(script, words, trouble)
