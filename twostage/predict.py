@@ -32,12 +32,12 @@ def build_parser() -> cli.Parser:
     what = parser.add_argument_group("texts (when none is given: standard input, one text per line)")
     what.add_argument("texts", nargs="*", metavar="TEXT", help="a text to classify")
     what.add_argument("--file", type=cli.path, metavar="FILE", help="a file or a pipe, one text per line")
-    what.add_argument(
-        "--encoding", default="utf-8-sig", metavar="NAME",
+    cli.add_shared(
+        what, "--encoding",
         help="encoding of the file or standard input; auto detects it (default: utf-8-sig, which is UTF-8)",
     )  # fmt: skip
-    what.add_argument(
-        "--on-undecodable", choices=("fail", "skip", "replace"), default="fail",
+    cli.add_shared(
+        what, "--on-undecodable",
         help="lines that are not text in that encoding: refuse, leave their answers empty, or use U+FFFD (default: fail)",
     )  # fmt: skip
     out = parser.add_argument_group("output, one line per text, in the order of the input")
@@ -54,8 +54,8 @@ def build_parser() -> cli.Parser:
     how = parser.add_argument_group("encoder")
     how.add_argument("--model", metavar="MODEL", help="the encoder of a head run, when it is not where training found it")
     cli.add_shared(how, "--device")
-    how.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+    cli.add_shared(
+        how, "--dtype",
         help="arithmetic of the encoder (default: auto, what is fast on the device; float32 on a CPU if training used it)",
     )  # fmt: skip
     return parser

@@ -159,7 +159,7 @@ def test_a_checkpoint_without_a_pooler_serves_cls_and_is_refused_for_pooler(tiny
     shutil.copytree(tiny_bert, folder)
     load_bert(tiny_bert).save_pretrained(folder)
     load_bert(folder)
-    with pytest.raises(BadInput, match="lacks pooler.*--pooling cls or mean"):
+    with pytest.raises(BadInput, match="lacks pooler.*--pooling cls, mean or max"):
         load_bert(folder, pooler=True)
 
 

@@ -16,6 +16,7 @@ from tests.conftest import ROOT, expect_refusal, make_bert, make_texts, make_tre
 from twostage.cache.identity import Identity
 from twostage.cache.reader import open_cache
 from twostage.cache.writer import CacheWriter, opened
+from twostage.encoder import settings
 from twostage.encoder.products import has_bfloat16
 from twostage.encoder.settings import encoder_settings
 from twostage.errors import BadInput
@@ -292,3 +293,7 @@ def test_a_wrong_view_is_exit_2_and_one_line(bert, news, tmp_path):
         refused = run_script(*words, *options)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_poolings_that_extract_py_takes_are_those_of_an_encoder():
+    assert extract.POOLINGS == settings.POOLINGS

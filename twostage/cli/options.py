@@ -60,6 +60,9 @@ learning_rate = number("a learning rate", 0, 1000, open_low=True)
 # Options that several command lines have in common.
 SHARED = {
     "--device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"},
+    "--dtype": {"choices": ("auto", "float32", "bfloat16", "float16"), "default": "auto"},
+    "--encoding": {"default": "utf-8-sig", "metavar": "NAME"},
+    "--on-undecodable": {"choices": ("fail", "skip", "replace"), "default": "fail"},
     "--class-weight": {
         "choices": ("none", "balanced"), "default": "none",
         "help": "weight of each class in the loss; balanced is n / (classes x its count) (default: none)",
@@ -81,9 +84,10 @@ SHARED = {
 }  # fmt: skip
 
 
-def add_shared(group, *names: str) -> None:
+def add_shared(group, *names: str, **own) -> None:
+    """own: what this command line says of them by itself, their help for instance."""
     for name in names:
-        group.add_argument(name, **SHARED[name])
+        group.add_argument(name, **SHARED[name] | own)
 
 
 def add_reading_options(parser, corpus_optional: bool = False) -> None:
@@ -105,12 +109,12 @@ def add_reading_options(parser, corpus_optional: bool = False) -> None:
         "--per-class", type=whole_number(1, "--per-class"), metavar="N",
         help="at most N documents per class and split (default: all)",
     )  # fmt: skip
-    group.add_argument(
-        "--encoding", default="utf-8-sig", metavar="NAME",
+    add_shared(
+        group, "--encoding",
         help="text encoding of the files; auto detects it file by file (default: utf-8-sig, which is UTF-8)",
     )  # fmt: skip
-    group.add_argument(
-        "--on-undecodable", choices=("fail", "skip", "replace"), default="fail",
+    add_shared(
+        group, "--on-undecodable",
         help="documents with bytes that are not text in that encoding: refuse the corpus, leave them out, or use U+FFFD (default: fail)",
     )  # fmt: skip
 
@@ -135,8 +139,8 @@ def add_corpus_options(parser, corpus_optional: bool = False) -> None:
         help='put in front of every text, such as "query: " (default: nothing); --truncation tail cuts it off long texts',
     )  # fmt: skip
     add_shared(group, "--device")
-    group.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+    add_shared(
+        group, "--dtype",
         help="arithmetic of the encoder (default: auto, bfloat16 where the hardware has it, else float32)",
     )  # fmt: skip
     group = parser.add_argument_group("run")

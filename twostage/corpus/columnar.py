@@ -45,7 +45,7 @@ def python_values(column, name: str) -> list:
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        raise BadInput(f"{shown(name)}: damaged, or written wrongly: a string in it is not UTF-8; get it anew") from None
+        raise BadInput(f"{shown(name)}: damaged, or written wrongly: a string in it is not UTF-8; get it again") from None
 
 
 class ParquetRows:

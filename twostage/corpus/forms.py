@@ -27,8 +27,8 @@ OTHER = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
     b"\xd0\xcf\x11\xe0": "an old Office file; save it as CSV",
     b"version https://git-lfs.github.com/": "a Git LFS pointer, not the file itself; run git lfs pull",
-    b"<!DOCTYPE": "a web page; download the file anew",
-    b"<html": "a web page; download the file anew",
+    b"<!DOCTYPE": "a web page; download the file again",
+    b"<html": "a web page; download the file again",
 }
 
 

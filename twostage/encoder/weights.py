@@ -73,7 +73,7 @@ def matched(shapes: dict, config: dict, folder: Path, pooler: bool = False) -> d
         else:
             names[plain] = found[plain]
     if missing:
-        way = "use --pooling cls or mean" if all(name.startswith("pooler.") for name in missing) else "get it again"
+        way = "use --pooling cls, mean or max" if all(name.startswith("pooler.") for name in missing) else "get it again"
         rest = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise BadInput(f"{folder}: the checkpoint lacks {missing[0]}{rest}; {way}")
     return names
