@@ -75,7 +75,11 @@ def test_a_folder_without_documents_says_what_a_corpus_is(tmp_path):
     write_tree(tmp_path / "flat", {"1.txt": "一"})
     assert "no class folders" in refusal(tmp_path / "flat")
     small_tree(tmp_path / "zip" / "THUCNews")
-    assert "did you mean" in refusal(tmp_path / "zip")
+    assert f"did you mean {tmp_path / 'zip' / 'THUCNews'}?" in refusal(tmp_path / "zip")
+    titles(tmp_path / "clone" / "data")
+    assert f"a single class folder; did you mean {tmp_path / 'clone' / 'data'}?" in refusal(tmp_path / "clone")
+    write_tree(tmp_path / "packed", {"train.csv.gz": b"\x1f\x8b", "README.md": "about"})
+    assert "no train file, but train.csv.gz: unpack it" in refusal(tmp_path / "packed")
     titles(tmp_path / "rest", files=("dev.txt", "test.txt"))
     assert "no train file" in refusal(tmp_path / "rest")
 
@@ -193,6 +197,8 @@ ROWS = "text,label\n" + "".join(f"news {i},{('sport', 'money')[i % 2]}\n" for i 
         ("a.csv", "<!DOCTYPE html>\n<p>404</p>\n", "a web page"),
         ("a.csv", ROWS.replace("text,label\n", "text,label,label\n").replace("y\n", "y,x\n").replace("t\n", "t,x\n"),
          'two columns are called "label"; rename one'),
+        ("a.json", '{"version": 1, "data": [{"text": "a", "label": "b"}]}', 'one JSON object, whose "data" is an array'),
+        ("a.json", '{\n "text": ["a", "b"],\n "label": ["c", "d"]\n}\n', 'one JSON object, whose "text" is an array'),
         ("a.jsonl", '{"text": "a\\ud83d", "label": "sport"}\n{"text": "b", "label": "money"}\n' * 20, "half of a character"),
     ],
 )  # fmt: skip

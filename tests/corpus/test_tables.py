@@ -215,11 +215,39 @@ def test_unlabelled_test_tables_are_left_out_and_said(tmp_path):
     labelled.to_csv(tmp_path / "train.tsv", sep="\t", index=False)
     labelled[["idx", "sentence"]].to_csv(tmp_path / "test.tsv", sep="\t", index=False)
     assert "test.tsv has no labels: left out" in said(read_corpus(tmp_path))
+    labelled.assign(label=-1).to_csv(tmp_path / "test.tsv", sep="\t", index=False)
+    corpus = read_corpus(tmp_path)
+    assert "test.tsv has no labels but -1: left out" in said(corpus) and corpus.label_names == ["0", "1"]
     names = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
     train = datasets.Dataset.from_dict({"text": [f"s {i}" for i in range(30)], "label": [0, 1] * 15}, features=names)
     test = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [-1, -1]}, features=names)
     corpus = read_corpus({"train": train, "test": test})
     assert "test has no labels: left out" in said(corpus) and corpus.label_names == ["neg", "pos"]
+
+
+def test_minus_one_is_a_class_where_train_has_it(tmp_path):
+    signs = pd.DataFrame({"text": [f"s {i}" for i in range(30)], "label": [1, -1] * 15})
+    signs.to_csv(tmp_path / "train.csv", index=False)
+    signs.assign(label=-1).to_csv(tmp_path / "test.csv", index=False)
+    corpus = read_corpus(tmp_path)
+    assert corpus.label_names == ["-1", "1"] and len(corpus) == 60
+
+
+def test_classes_that_look_like_one_are_named(tmp_path):
+    labels = ["Sport", "sport", "money", "ｍoney", "art"] * 12
+    corpus = read_corpus(([f"t {i}" for i in range(60)], labels))
+    assert len(corpus.label_names) == 5
+    assert "alone: 'Sport' and 'sport'; 'money' and 'ｍoney'" in said(corpus)
+    assert "alone" not in said(read_corpus(([f"t {i}" for i in range(60)], ["Sport", "art"] * 30)))
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+def test_the_line_in_which_a_spreadsheet_names_its_delimiter_is_no_header(delimiter, tmp_path):
+    rows = [f'"news; {i}, more"{delimiter}{("sport", "money")[i % 2]}' for i in range(30)]
+    write_lines(tmp_path / "a.csv", [f"sep={delimiter}", f"text{delimiter}label", *rows], encoding="utf-8-sig")
+    corpus = read_corpus(tmp_path / "a.csv")
+    assert corpus.label_names == ["money", "sport"] and len(corpus) == 30 and corpus.findings.empty == 0
+    assert corpus.texts([0, 29]) == ["news; 0, more", "news; 29, more"] and corpus.sources[0] == "a.csv:3"
 
 
 # Tables without a header, and headers where there were none before

@@ -18,6 +18,7 @@ SAMPLE = 1 << 16  # characters that tell one delimiter from another
 LONGEST = 2**31 - 1  # characters of a field
 LONGEST_QUOTED = 1 << 22  # characters of a record, while it is open whether quotes mean anything
 FIELD = re.compile(r'"(?:[^"]|"")*"|[^"\t\r\n]+')
+EXCEL = re.compile(r"\ufeff?sep=.\r?\n?")  # a first line that names the delimiter
 WRITTEN = re.compile(r'(?:"(?:[^"]|"")*"|[^"\t]*)(?:\t(?:"(?:[^"]|"")*"|[^"\t\r\n]*))*\r?\n?')
 
 
@@ -91,13 +92,16 @@ class Delimited:
                 raise BadInput(f"{shown(self.name)}:{number}: not CSV ({reason}); fix the quotes of that record") from None
             if cells is None:
                 return
-            yield number, start, end - start, cells, bad
+            if number > 1 or not EXCEL.fullmatch(self.delimiter.join(cells)):
+                yield number, start, end - start, cells, bad
             start, bad = end, None
 
 
 def delimited(file: Path, name: str, decoder: Decoder, asked: Asked, *, certain: bool) -> Delimited | None:
     """Recognise the delimiter and the header; None where there is no header and `certain` (a .csv) does not say so."""
     head = "".join(text for _, _, text, _ in _head(file, decoder))
+    excel = EXCEL.match(head)
+    head = head[excel.end() :] if excel else head
     if not head.strip():
         return Delimited(file, name, decoder, delimiter=",", quoted=True) if certain else None
     known = [(d, cells) for d in DELIMITERS if len(cells := _first(head, d)) > 1]
@@ -105,7 +109,7 @@ def delimited(file: Path, name: str, decoder: Decoder, asked: Asked, *, certain:
     if len(headed) != 1 and not certain:
         return None
     delimiter = headed[0] if len(headed) == 1 else _likeliest(head, [d for d, _ in known] or [","])
-    quoted = delimiter != "\t" or _quoted(file, decoder)
+    quoted = delimiter != "\t" or excel is not None or _quoted(file, decoder)
     return Delimited(file, name, decoder, delimiter=delimiter, quoted=quoted, header=bool(headed) or not asked.numbers)
 
 

@@ -19,6 +19,7 @@ HEAD = 1 << 16  # bytes
 PANDAS = re.compile(
     r'\{\s*("[^"]*"\s*:\s*\{\s*"0"\s*:|"0"\s*:\s*\{|"columns"\s*:\s*\[|"schema"\s*:\s*\{\s*"fields")'
 )  # its to_json
+WRAPPED = re.compile(r'\{\s*(?:"[^"]*"\s*:\s*(?:"[^"]*"|[\w.+-]+)\s*,\s*)*"([^"]*)"\s*:\s*\[')  # an array inside an object
 OTHER = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save it as CSV",
     b"\x1f\x8b": "compressed with gzip; unpack it first",
@@ -54,6 +55,12 @@ def open_table(
         if PANDAS.match(start):
             raise BadInput(
                 f"{shown(name)}: JSON by columns or by index, as pandas writes it; write rows: to_json(…, orient='records')"
+            )
+        one_object = "\n" not in start.rstrip() or not _is_object(start.split("\n")[0])
+        if one_object and (found := WRAPPED.match(start)):
+            raise BadInput(
+                f'{shown(name)}: one JSON object, whose "{shown(found[1][:40])}" is an array; a corpus is an array of objects '
+                "by itself, or an object a line"
             )
         return JsonRecords(file, name, decoder, array=start.startswith("["))
     if start.count("\r") > 1 and "\n" not in start and os.path.getsize(file) <= HEAD:

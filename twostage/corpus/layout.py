@@ -1,5 +1,6 @@
 """Which files of a path are a corpus: a tree of class folders, or tables of rows, a file a split."""
 
+import contextlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ SUFFIXES = "txt|tsv|csv|json|jsonl|ndjson|parquet|arrow"
 SPLIT_FILE = re.compile(rf"(?:.*[._-])?({NAMES})(-\d+-of-\d+)?\.({SUFFIXES})", re.IGNORECASE)
 TABLE = re.compile(rf".*\.({SUFFIXES.replace('txt|', '')})", re.IGNORECASE)
 SHARD = re.compile(r"(?:.*-)?\d+(?:-of-\d+)?\.(parquet|arrow|jsonl|json|csv)", re.IGNORECASE)
+PACKED = re.compile(r".*\.(gz|bz2|xz|zst|zip|7z|rar|tar|tgz|xlsx?)", re.IGNORECASE)
 FORMS = (
     "one folder per class with one file per document; or a table of texts and labels, as CSV, JSON, Parquet or lines of "
     "label<TAB>text; or train.csv, dev.csv, test.csv and the like"
@@ -81,6 +83,8 @@ def _folder(path: Path) -> Layout:
         if any(split == "train" for split, _ in shards):
             return _tables(path, shards, [n for n, _ in entries])
         raise BadInput(f"{shown(path)}: {_why_empty(path, [name for _, name in parts])}")
+    if len(folders) == 1 and (inner := _meant(path)):
+        raise BadInput(f"{shown(path)}: a single class folder; did you mean {shown(inner)}?")
     if folders[0].split is None:
         return Layout("a tree of class folders", path, folders=folders)
     tops = {(one.split, next(part for part in one.path.split("/") if split_of(part) == one.split)) for one in folders}
@@ -135,18 +139,26 @@ def _refuse_twice(path: Path, parts: list[tuple[str, str]]) -> None:
             raise BadInput(f"{shown(path)}: {' and '.join(map(shown, names))} are both {split}; keep one of them")
 
 
+def _meant(path: Path) -> Path | None:
+    """A folder in this one that is a corpus by itself."""
+    for name in subfolders(path):
+        with contextlib.suppress(BadInput):
+            _folder(path / name)
+            return path / name
+    return None
+
+
 def _why_empty(path: Path, files: list[str]) -> str:
     if files:
         return f"{', '.join(map(shown, files))} but no train file; add it"
-    for name in subfolders(path):
-        try:
-            _folder(path / name)
-        except BadInput:
-            continue
-        return f"no documents in its folders; did you mean {shown(path / name)}?"
+    if inner := _meant(path):
+        return f"no documents in its folders; did you mean {shown(inner)}?"
     tables = [name for name, entry in entries_of(path) if entry.is_file() and TABLE.fullmatch(name)]
     if tables:
         return f"no train file; did you mean {' or '.join(shown(path / name) for name in tables[:3])}?"
+    packed = [name for name, entry in entries_of(path) if entry.is_file() and PACKED.fullmatch(name)]
+    if packed:
+        return f"no train file, but {', '.join(map(shown, packed[:3]))}: unpack it, or save it as CSV"
     if has_documents(path):
         return f"files but no class folders; a corpus is {FORMS}"
     return f"no documents in it; a corpus is {FORMS}"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,7 @@ def read_corpus(
     if on_undecodable == "fail":
         found.undecodable.refuse(decoder.encoding, layout.root, found.files)
     _refuse_hopeless("the corpus" if path is None else path, found)
+    found.notes.extend(_nearly_equal(found.label_names))
 
     position = found.records["position"].astype(np.uint64)
     if found.split is None:
@@ -173,6 +175,15 @@ def _refuse_hopeless(path, found: Documents) -> None:
             f"{shown(path)}: the labels are longer than the texts ({of_labels:.0f} characters beside {of_texts:.0f} on average); "
             f"{found.way_out}"
         )
+
+
+def _nearly_equal(names: list[str]) -> list[str]:
+    """Classes that look like one written in two ways: case, width, spaces."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    return [f"classes whose names differ in case, width or spaces alone: {'; '.join(map(shown, alike[:3]))}"] if alike else []
 
 
 def _form(form: str, found: Documents, carved: tuple[str, ...], by: str, decoder: Decoder) -> str:

@@ -58,8 +58,9 @@ def choose_columns(parts: list[TablePart], asked: Asked, class_txt: list[str] | 
             columns = _with_split(columns, table)
         labels = [row[len(columns.text)] for row in _sample(table, columns)] if columns else []
         names = None if columns is None else table.features.get(columns.label)
-        if part.split == "test" and all(missing(one) or one == "" or (names and one == -1) for one in labels):
-            notes.append(f"{where} has no labels: left out")
+        none = all(missing(one) or one == "" or (names and one == -1) for one in labels)
+        if part.split == "test" and (none or _withheld(labels, parts)):
+            notes.append(f"{where} has no labels{'' if none else ' but -1'}: left out")
             continue
         if names:
             columns = replace(columns, names=names, names_from="its features")
@@ -84,6 +85,19 @@ def _with_split(columns: Columns, table) -> Columns:
 
 def _sample(table, columns: Columns) -> list[list]:
     return [values for *_, values, _ in islice(table.read(columns.all), SAMPLE) if values is not None]
+
+
+def _is_minus_one(value) -> bool:
+    return str(value).strip() in ("-1", "-1.0")
+
+
+def _withheld(labels: list, parts: list[TablePart]) -> bool:
+    """Whether a test table has -1 alone for a label, and train never: what competitions keep to themselves."""
+    train = next((one for one in parts if one.split == "train" and one.columns), None)
+    if train is None or not all(map(_is_minus_one, labels)):
+        return False
+    n = len(train.columns.text)
+    return not any(_is_minus_one(row[n]) for *_, row, _ in train.table.read(train.columns.all) if row is not None)
 
 
 def _is_number(value) -> bool:
