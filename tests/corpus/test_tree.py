@@ -84,6 +84,21 @@ def test_folders_inside_class_folders_belong_to_the_class(tmp_path):
     assert documents(corpus)["体育/2021/x.txt/3.txt"][0] == "体育"
 
 
+def test_folders_may_lie_deeper_than_python_calls_itself(tmp_path):
+    small_tree(tmp_path / "news", ("体育", "财经"))
+    folders = [tmp_path / "news" / "体育"]
+    for _ in range(1200):
+        folders.append(folders[-1] / "d")
+        folders[-1].mkdir()
+    assert len(read_corpus(tmp_path / "news")) == 80
+    assert "no documents in it" in refusal(folders[1])
+    (folders[-1] / "深.txt").write_text("深处的新闻", encoding="utf-8")
+    assert len(read_corpus(tmp_path / "news")) == 81
+    (folders[-1] / "深.txt").unlink()
+    for folder in folders[:0:-1]:  # what pytest's own cleaning could not
+        folder.rmdir()
+
+
 def test_what_is_no_document_is_counted_and_named(tmp_path):
     more = {"README.txt": "说明", "体育/.hidden.txt": b"\0", "体育/note.md": "x", "__MACOSX/体育/._1.txt": b"\0"}
     tree = small_tree(tmp_path, **more, **{"图/a.png": b"\0", **{f"财经/{i}.png": b"\x89PNG\0" for i in range(40)}})

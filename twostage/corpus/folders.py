@@ -112,15 +112,17 @@ def is_document(name: str, entry: os.DirEntry) -> bool:
 
 def has_documents(root: str | os.PathLike, folder: str = "", *, below: bool = False) -> bool:
     """Whether text stands in a folder itself, or with `below` in any folder under it."""
-    folders, looked = [], 0
-    for name, entry in entries_of(root, folder):
-        if is_document(name, entry) and looked < 2 * SAMPLES:
-            looked += 1
-            if suffix_of(name) == ".txt" or is_text(entry.path):
-                return True
-        elif not hidden(name) and entry.is_dir(follow_symlinks=False):
-            folders.append(os.path.join(folder, name))
-    return below and any(has_documents(root, one, below=True) for one in folders)
+    todo = [folder]
+    while todo:
+        here, looked = todo.pop(), 0
+        for name, entry in entries_of(root, here):
+            if is_document(name, entry) and looked < 2 * SAMPLES:
+                looked += 1
+                if suffix_of(name) == ".txt" or is_text(entry.path):
+                    return True
+            elif below and not hidden(name) and entry.is_dir(follow_symlinks=False):
+                todo.append(os.path.join(here, name))
+    return False
 
 
 def subfolders(root: str | os.PathLike, folder: str = "") -> list[str]:
@@ -185,20 +187,20 @@ def list_documents(root: Path, folders: list[ClassFolder]) -> tuple[list[list[st
 
 
 def _below(root: Path, folder: str, left_out: LeftOut) -> list[str]:
-    sources, folders = [], []
-    for name, entry in entries_of(root, folder):
-        source = f"{folder}/{name}"
-        if hidden(name):
-            left_out.add("hidden", source)
-        elif is_document(name, entry):
-            sources.append(source)
-        elif entry.is_dir(follow_symlinks=False):
-            folders.append(source)
-        else:
-            left_out.add("not a regular file", source)
-    for one in folders:
-        sources += _below(root, one, left_out)
-    return sorted(sources) if folders else sources
+    sources, todo = [], [folder]
+    while todo:
+        here = todo.pop()
+        for name, entry in entries_of(root, here):
+            source = f"{here}/{name}"
+            if hidden(name):
+                left_out.add("hidden", source)
+            elif is_document(name, entry):
+                sources.append(source)
+            elif entry.is_dir(follow_symlinks=False):
+                todo.append(source)
+            else:
+                left_out.add("not a regular file", source)
+    return sorted(sources)
 
 
 def _beside(root: Path, folders: list[ClassFolder], left_out: LeftOut) -> None:

@@ -29,6 +29,7 @@ SPLIT_FILE = re.compile(rf"(?:.*[._-])?({NAMES})(-\d+-of-\d+)?\.({SUFFIXES})", r
 TABLE = re.compile(rf".*\.({SUFFIXES.replace('txt|', '')})", re.IGNORECASE)
 SHARD = re.compile(r"(?:.*-)?\d+(?:-of-\d+)?\.(parquet|arrow|jsonl|json|csv)", re.IGNORECASE)
 PACKED = re.compile(r".*\.(gz|bz2|xz|zst|zip|7z|rar|tar|tgz|xlsx?)", re.IGNORECASE)
+LEVELS = 2  # below a folder that is no corpus, in which one is looked for
 FORMS = (
     "one folder per class with one file per document; or a table of texts and labels, as CSV, JSON, Parquet or lines of "
     "label<TAB>text; or train.csv, dev.csv, test.csv and the like"
@@ -61,7 +62,7 @@ def recognise(path: str | os.PathLike) -> Layout:
     raise BadInput(f"{shown(path)}: no such corpus; give a folder or a file ({FORMS})")
 
 
-def _folder(path: Path) -> Layout:
+def _folder(path: Path, levels: int = LEVELS) -> Layout:
     saved = _saved_dataset(path)
     if saved:
         return saved
@@ -82,8 +83,8 @@ def _folder(path: Path) -> Layout:
         ]
         if any(split == "train" for split, _ in shards):
             return _tables(path, shards, [n for n, _ in entries])
-        raise BadInput(f"{shown(path)}: {_why_empty(path, [name for _, name in parts])}")
-    if len(folders) == 1 and (inner := _meant(path)):
+        raise BadInput(f"{shown(path)}: {_why_empty(path, [name for _, name in parts], levels)}")
+    if len(folders) == 1 and (inner := _meant(path, levels)):
         raise BadInput(f"{shown(path)}: a single class folder; did you mean {shown(inner)}?")
     if folders[0].split is None:
         return Layout("a tree of class folders", path, folders=folders)
@@ -139,19 +140,19 @@ def _refuse_twice(path: Path, parts: list[tuple[str, str]]) -> None:
             raise BadInput(f"{shown(path)}: {' and '.join(map(shown, names))} are both {split}; keep one of them")
 
 
-def _meant(path: Path) -> Path | None:
+def _meant(path: Path, levels: int) -> Path | None:
     """A folder in this one that is a corpus by itself."""
-    for name in subfolders(path):
+    for name in subfolders(path) if levels else ():
         with contextlib.suppress(BadInput):
-            _folder(path / name)
+            _folder(path / name, levels - 1)
             return path / name
     return None
 
 
-def _why_empty(path: Path, files: list[str]) -> str:
+def _why_empty(path: Path, files: list[str], levels: int) -> str:
     if files:
         return f"{', '.join(map(shown, files))} but no train file; add it"
-    if inner := _meant(path):
+    if inner := _meant(path, levels):
         return f"no documents in its folders; did you mean {shown(inner)}?"
     tables = [name for name, entry in entries_of(path) if entry.is_file() and TABLE.fullmatch(name)]
     if tables:
