@@ -436,8 +436,9 @@ def test_the_only_cache_is_found_and_several_are_listed(finished, identity, tmp_
 def test_facts_of_the_run_are_kept_beside_and_losing_them_is_no_error(finished):
     write_facts(finished, {"device": "cpu", "source": "lone \udcff"})
     assert read_facts(finished) == {"device": "cpu", "source": "lone \udcff"}
-    Path(f"{finished}.json").write_text("{")
-    assert read_facts(finished) == {}
+    for broken in ("{", "[]", '{"device":' + "[" * 100_000):
+        Path(f"{finished}.json").write_text(broken)
+        assert read_facts(finished) == {}
     Path(f"{finished}.json").unlink()
     assert read_facts(finished) == {}
 

@@ -61,6 +61,11 @@ def test_any_label_names_survive_or_are_refused_in_words(names):
         make_identity_with(names)
 
 
+def test_names_nested_too_deep_are_none():
+    with pytest.raises(ValueError, match="too deep"):
+        decode_names(b"[" * 100_000)
+
+
 def make_identity_with(names):
     return replace(make_identity(1), label_names=names)
 

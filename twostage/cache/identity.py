@@ -114,7 +114,10 @@ def encode_names(names: list[str]) -> bytes:
 
 def decode_names(data: bytes) -> list[str]:
     """The list of names that encode_names wrote; ValueError for anything else."""
-    names = json.loads(data.decode())
+    try:
+        names = json.loads(data.decode())
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("not a list of names")
     return names

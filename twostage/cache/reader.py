@@ -190,6 +190,6 @@ def read_facts(cache_path: str | Path) -> dict:
     """What write_facts kept; {} where it is gone or unreadable: no vector depends on it."""
     try:
         facts = json.loads(Path(f"{cache_path}.json").read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -50,7 +50,7 @@ def whole(folder: Path) -> bool:
             (folder / name).stat().st_size == fact["bytes"] and _sha256(folder / name) == fact["sha256"]
             for name, fact in facts.items()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return False
 
 

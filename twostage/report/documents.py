@@ -73,7 +73,7 @@ class KnownDocuments:
             lines = known[self.cache.fingerprint]
             if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
                 return lines
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             pass
         held = self.cache
         lines = audit(held.digest, held.label, held.split_of, held.sources, held.label_names, truncated=held.truncated).lines()
