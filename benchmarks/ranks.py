@@ -102,7 +102,8 @@ def main() -> None:
         runs.sort(key=lambda facts: facts["seconds"]["total"])
         print(f"{'one process' if many == 1 else f'{many} ranks':<14}{row(runs[len(runs) // 2])}")
         medians[many] = statistics.median(facts["seconds"]["total"] for facts in runs)
-    print(f"{ranks} ranks give {medians[1] / medians[ranks]:.2f} of one process; {len(digests)} different cache(s)")
+    caches = "equal" if len(digests) == 1 else "different"
+    print(f"{ranks} ranks give {medians[1] / medians[ranks]:.2f} of one process; the caches are {caches}")
     if args.device == "cpu" and len(digests) != 1:
         sys.exit("the caches differ")
 
