@@ -1,5 +1,6 @@
 """The feature cache: written in windows, resumed, published, read back, reused. Faults of the disk: tests/faults."""
 
+import gc
 import hashlib
 import json
 import os
@@ -441,6 +442,21 @@ def test_facts_of_the_run_are_kept_beside_and_losing_them_is_no_error(finished):
         assert read_facts(finished) == {}
     Path(f"{finished}.json").unlink()
     assert read_facts(finished) == {}
+
+
+def test_a_cache_that_is_open_when_python_ends_is_closed_without_a_word(finished):
+    code = "import sys, twostage; twostage.kept = twostage.open_cache(sys.argv[1])"
+    run = subprocess.run([sys.executable, "-c", code, finished], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_cache_that_nobody_holds_any_more_gives_its_file_back(finished):
+    before = os.listdir("/proc/self/fd")
+    cache = open_cache(finished)
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    del cache
+    gc.collect()
+    assert os.listdir("/proc/self/fd") == before
 
 
 # Vectors lent by finished caches

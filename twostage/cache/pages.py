@@ -1,6 +1,7 @@
 """Bytes of a cache file by dataset and row: whole reads and writes at known offsets, and pages checked by their digest."""
 
 import os
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,11 +22,11 @@ class CacheBytes:
 
     def __init__(self, fd: int, path: Path, tables: dict[str, Table]):
         self.fd, self.path, self.tables = fd, path, tables
+        self._closed = weakref.finalize(self, os.close, fd)  # once: when told to, or when nobody holds this any more
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self.fd = -1
+        self._closed()
 
     def read(self, name: str, first: int = 0, count: int | None = None) -> np.ndarray:
         """Rows first, first + 1, … of one dataset."""

@@ -46,9 +46,6 @@ class FeatureCache:
     def close(self) -> None:
         self.file.close()
 
-    def __del__(self):
-        self.close()
-
     def source(self, row: int) -> str:
         """Where one document is, relative to the corpus."""
         ends = self.facts["source_end"]

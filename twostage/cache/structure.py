@@ -116,9 +116,9 @@ def create_partial(partial: Path, identity: Identity) -> None:
     young = partial_of(partial)
     fd = os.open(young, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
+        file = CacheBytes(fd, young, tables)
         try:
             reserve(fd, size, young)
-            file = CacheBytes(fd, young, tables)
             for at, data in gaps:
                 write_fully(fd, data, at)
             text, ends = identity.source_bytes
@@ -127,7 +127,7 @@ def create_partial(partial: Path, identity: Identity) -> None:
                 file.write(name, 0, column)
             os.fsync(fd)
         finally:
-            os.close(fd)
+            file.close()
         os.rename(young, partial)
         sync(partial.parent)
     except BaseException:
