@@ -2,7 +2,8 @@
 
 First the free steps: equal texts, then equal stored vectors of texts that differ (after truncation or [UNK]). Then the nearest
 document of train for each of test by centred cosine: raw [CLS] cosines crowd near 1, so that the distance which counts as near
-is relative to the median distance of a nearest neighbour. Where the corpus is at hand, common 5-grams of characters confirm.
+is relative to the median distance of a nearest neighbour. Where the corpus is at hand, common 5-grams of characters decide, and the
+distance only says which pairs are worth reading.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from twostage.files import write_csv
 from twostage.heads.data import HeadData
 from twostage.progress import Progress, text_table
 
-NEAR = 0.13  # of the median distance
+NEAR = 0.13  # of the median distance: near by the vectors alone
+WORTH_READING = 0.5  # of the median distance
 OVERLAP = 0.5  # of the 5-grams of the shorter text
 GRAM = 5
 BLOCK = 4096  # documents on either side of a product
@@ -90,13 +92,14 @@ def find_near_duplicates(data: HeadData, run: Path, texts: Callable[[np.ndarray]
     match = np.where(same_text >= 0, same_text, np.where(same_vector >= 0, same_vector, at))
     distance = np.where((same_text >= 0) | (same_vector >= 0), 0, distance)
     kind = np.where(same_text >= 0, "same text", np.where(same_vector >= 0, "same vector", ""))
-    near = np.flatnonzero((kind == "") & (distance <= NEAR * median))
+    near = np.flatnonzero((kind == "") & (distance <= WORTH_READING * median))
     share, compared = np.full(len(test), np.nan), True
     if len(near):
         pairs = zip(texts(test[near]), texts(match[near]), strict=True)
         share[near] = [np.nan if a is None or b is None else overlap(a, b) for a, b in pairs]
         compared = not np.isnan(share[near]).all()
-    kind[near] = np.where(np.isnan(share[near]) | (share[near] >= OVERLAP), "near", "other words")
+    by_vector = np.where(distance[near] <= NEAR * median, "near", "")
+    kind[near] = np.where(np.isnan(share[near]), by_vector, np.where(share[near] >= OVERLAP, "near", "other words"))
     leaks = np.flatnonzero((kind != "") & (kind != "other words"))
     leaks = leaks[np.argsort(distance[leaks], kind="stable")]
     found = [_entry(data, int(test[i]), int(match[i]), str(kind[i]), float(distance[i]), float(share[i])) for i in leaks]
@@ -106,7 +109,7 @@ def find_near_duplicates(data: HeadData, run: Path, texts: Callable[[np.ndarray]
     told = [one for one in found if one["kind"] != "same text"] or found  # what the digests had not told already
     return {
         "median_distance": median,
-        "threshold": NEAR * median,
+        "threshold": (WORTH_READING if compared else NEAR) * median,
         "texts_compared": bool(compared),
         "overlap": OVERLAP,
         **{f"n_{name.replace(' ', '_')}": int((kind == name).sum()) for name in ("same text", "same vector", "near")},

@@ -50,7 +50,7 @@ class NearDuplicates:
     median_distance: Number = key(
         "1 - centred cosine between a test document whose vector train lacks and its nearest in train"
     )
-    threshold: Number = key("the largest distance of a near-duplicate: 0.13 of the median")
+    threshold: Number = key("the largest distance of a near-duplicate: 0.5 of the median where texts were compared, else 0.13")
     texts_compared: bool = key("whether the texts were available to confirm what the vectors say")
     overlap: Share = key("the smallest share of common 5-grams that confirms")
     n_same_text: Count = key("test documents whose text is in train too")
