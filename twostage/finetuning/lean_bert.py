@@ -3,7 +3,7 @@
 The classifier reads [CLS] of the last layer alone. So that layer needs keys and values of all T tokens, but query, output
 projection and feed-forward of one: about 7 % of the work of 12 layers, and most of that layer's memory. Under autocast
 query, key and value each keep a half-precision copy of the same input: one copy serves all three. And the feed-forward keeps
-its widest tensor twice, before and after GELU: once is enough, GELU is computed again on the way back.
+its widest tensor twice, before and after GELU: once is enough, GELU is computed again on the way back. Dropout: see dropout.py.
 The weights, their names and the dropout rates stay as they are. D hidden, H heads, d = D / H.
 """
 
@@ -12,6 +12,8 @@ from types import MethodType
 import torch
 import torch.nn.functional as F
 from transformers import BertModel
+
+from twostage.finetuning.dropout import attend, dropped
 
 
 def make_lean(bert: BertModel) -> bool:
@@ -32,6 +34,8 @@ def make_lean(bert: BertModel) -> bool:
         with torch.no_grad():
             wanted = [bert(ids, attention_mask=mask).last_hidden_state[:, :1] for mask in masks]
             last.forward = MethodType(_first_token_only, last)
+            for layer in bert.encoder.layer[:-1]:
+                layer.attention.self.forward = MethodType(_all_tokens, layer.attention.self)
             for layer in feed_forward:
                 layer.intermediate.intermediate_act_fn = torch.nn.Identity()
                 layer.output.dense.forward = MethodType(_of_gelu, layer.output.dense)
@@ -42,28 +46,45 @@ def make_lean(bert: BertModel) -> bool:
     bert.train(was_training)
     if not same:
         last.__dict__.pop("forward", None)
+        for layer in bert.encoder.layer[:-1]:
+            layer.attention.self.__dict__.pop("forward", None)
         for layer, activation in zip(feed_forward, activations, strict=True):
             layer.intermediate.intermediate_act_fn = activation
             layer.output.dense.__dict__.pop("forward", None)
         return False
     for layer in bert.encoder.layer:
         layer.attention.self.register_forward_pre_hook(_cast_once, with_kwargs=True)
+    for module in bert.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.forward = MethodType(_dropped, module)
     return True
 
 
 def _first_token_only(layer, hidden_states, attention_mask=None, *_, **__):
     """BertLayer.forward for the first of T tokens: hidden_states (B, T, D) -> (B, 1, D)."""
-    own, first = layer.attention.self, hidden_states[:, :1]
-    hidden_states = _half(hidden_states)
-    query, key, value = (
-        part(x).unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)  # (B, H, 1 or T, d)
-        for part, x in ((own.query, hidden_states[:, :1]), (own.key, hidden_states), (own.value, hidden_states))
-    )
+    first, hidden_states = hidden_states[:, :1], _half(hidden_states)
     mask = attention_mask[..., :1, :] if attention_mask is not None else None
-    dropout = own.dropout.p if own.training else 0.0
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)  # (B, H, 1, d)
-    attended = layer.attention.output(mixed.transpose(1, 2).flatten(2), first)
+    attended = layer.attention.output(_attended(layer.attention.self, hidden_states[:, :1], hidden_states, mask), first)
     return layer.output(layer.intermediate(attended), attended)
+
+
+def _all_tokens(own, hidden_states, attention_mask=None, *_, **__):
+    """BertSelfAttention.forward: (B, T, D) -> (B, T, D)."""
+    return _attended(own, hidden_states, hidden_states, attention_mask), None
+
+
+def _attended(own, asking: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """(B, Q, D) of asking (B, Q, D), which look at tokens (B, T, D)."""
+    query, key, value = (
+        part(x).unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)  # (B, H, Q or T, d)
+        for part, x in ((own.query, asking), (own.key, tokens), (own.value, tokens))
+    )
+    mixed = attend(query, key, value, mask, own.dropout.p if own.training else 0.0)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _dropped(module: torch.nn.Dropout, x: torch.Tensor) -> torch.Tensor:
+    return dropped(x, module.p) if module.training else x
 
 
 def _of_gelu(dense: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
