@@ -169,7 +169,7 @@ def choose(columns: list[str], asked: Asked, where: str) -> Columns | None:
 
     def guess(what: str, *ranks: tuple[str, ...]) -> str | None:
         for rank in ranks:
-            found = [column for name in rank for column in by_fold.get(name, [])]
+            found = sorted((column for name in rank for column in by_fold.get(name, [])), key=columns.index)
             if len(found) > len(set(found)):
                 raise BadInput(f"{where}: {TWICE.format(shown(found[0]))}")
             if len(found) > 1:
