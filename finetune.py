@@ -72,7 +72,7 @@ def build_parser() -> cli.Parser:
 
 def micro_batch(text: str):
     """An argparse type: auto or a whole number."""
-    return text if text == "auto" else cli.whole_number(1, "--micro-batch")(text)
+    return text if text == "auto" else cli.whole_number(1, "--micro-batch", "auto or ")(text)
 
 
 def main(argv=None) -> int:

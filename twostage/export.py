@@ -85,9 +85,7 @@ def export(
             if onnx:
                 write_onnx(partial)
     except OSError as error:
-        raise BadInput(
-            f"cannot write {error.filename or out} ({error.strerror}): give an --out that can be written to"
-        ) from None
+        raise BadInput(f"cannot write {out} ({error.strerror or error}): give an --out that can be written to") from None
     return out
 
 

@@ -12,6 +12,7 @@ DIGIT_RULE = (
     "the digit is the number of zeros after the decimal point of the learning rate: 3 is 0.0001 = 1e-4, 4 is 0.00001 = 1e-5"
 )
 BATCH_SIZE = 64
+LOWEST_RATE, HIGHEST_RATE = 1e-12, 1e3  # below the lowest no weight moves in float32
 PUBLISHED_HIDDEN_SIZE = 768  # of the published experiment's BERT, bert-base-chinese
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 THUCNEWS_CLASSES = tuple(
@@ -71,12 +72,24 @@ def recipes_of(script: str) -> list[str]:
     return [name for name, recipe in RECIPES.items() if recipe.script == script]
 
 
+def check_rates(rates, of: str = "a learning rate") -> None:
+    """BadInput for a rate that nothing can be trained with; None is no rate."""
+    for rate in rates:
+        if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise BadInput(f"{of} of {rate:g}: give one from {LOWEST_RATE:g}, below which no weight moves, to {HIGHEST_RATE:g}")
+
+
 def scaled(recipe: Recipe, scale: float) -> Recipe:
-    """The recipe with its learning rates times `scale`, and a name that says so: 1C4-x100. A scale of 1 changes nothing."""
+    """The recipe with its learning rates times `scale`, and a name that says so: 1C4-x100. A scale of 1 changes nothing.
+
+    BadInput where that makes a rate that nothing can be trained with.
+    """
     if scale == 1:
         return recipe
 
     def times(rate: float | None) -> float | None:
         return None if rate is None else float(f"{rate * scale:.12g}")
 
-    return replace(recipe, name=f"{recipe.name}-x{scale:g}", encoder_lr=times(recipe.encoder_lr), head_lr=times(recipe.head_lr))
+    encoder_lr, head_lr = times(recipe.encoder_lr), times(recipe.head_lr)
+    check_rates((encoder_lr, head_lr), f"--lr-scale {scale:g} gives {recipe.name} a learning rate")
+    return replace(recipe, name=f"{recipe.name}-x{scale:g}", encoder_lr=encoder_lr, head_lr=head_lr)

@@ -131,7 +131,9 @@ def test_text_columns_are_joined_with_a_newline_without_the_empty_ones(tmp_path)
     for source in (frame, tmp_path / "a.csv"):
         corpus = read_corpus(source, text=["title", "body"])
         assert corpus.texts([0, 1]) == ["甲\n正文 0", "正文 1"]
-    told = 'the text may be "title" or "body"; say which: --text-column NAME; title body joins them'  # in the order of the table
+    told = (
+        'the text may be "title" or "body"; say which: --text-column NAME; title body joins them'  # in the order of the table
+    )
     assert told in refusal(tmp_path / "a.csv")
 
 

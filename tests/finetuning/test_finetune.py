@@ -458,7 +458,7 @@ def test_a_learning_rate_that_is_none_exits_with_2(value, capfd):
     with pytest.raises(SystemExit) as stop:
         finetune.main(["corpus", f"--encoder-lr={value}"])
     assert stop.value.code == 2
-    assert "a learning rate must be a number above 0" in capfd.readouterr().err
+    assert "a learning rate must be a number at least 1e-12" in capfd.readouterr().err
 
 
 def test_a_split_without_documents_is_refused(tiny_bert, tmp_path):

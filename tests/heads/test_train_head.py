@@ -1,13 +1,16 @@
+import contextlib
 import json
 
 import numpy as np
 import pytest
 import torch
 
+import twostage as ts
 from tests.conftest import read_json, run_script
 from tests.head_caches import ENCODER, make_cache
 from tests.heads.test_sweep import run_train_head
 from twostage.cache.reader import open_cache
+from twostage.errors import BadInput
 from twostage.models.head import load_head
 from twostage.recipes import THUCNEWS_CLASSES
 
@@ -117,7 +120,7 @@ BAD = [
     (["--sweep", "--lr"], ("--lr",)),
     (["--head", "1C"], ("--lr X", "--sweep")),
     (["--recipe", "1C3", "--lr", "1e-3"], ("--lr-scale",)),
-    (["--lr-scale", "1e9"], ("makes the rate",)),
+    (["--lr-scale", "1e9"], ("--lr-scale 1e+09 gives 1C3 a learning rate of 100000: give one from 1e-12",)),
     (["--sweep", "--lr-scale", "100"], ("--lr-scale", "--recipe")),
     (["--sweep", "--epochs", "0"], ("--epochs",)),
     (["--device", "nonsense"], ("nonsense",)),
@@ -194,8 +197,13 @@ def test_ctrl_c_and_a_recipe_that_fails_leave_the_table_of_those_complete(cache,
     assert "give a lower --lr than 900" in err.splitlines()[-1]
 
 
-def test_a_rate_below_what_float32_holds_is_not_told_to_go_lower(cache, tmp_path, capsys):
-    status, out, err = run_train_head(capsys, cache, "--lr", "1e-300", "--runs-dir", tmp_path)
-    assert status == 2 and "too small for float32 numbers" in err.splitlines()[-1] and "lower" not in err.splitlines()[-1]
-    status, out, err = run_train_head(capsys, cache, "--sweep", "--lr", "1e-300", "1e-200", "--runs-dir", tmp_path)
-    assert status == 2 and "too small for float32 numbers" in err.splitlines()[-1]
+def test_a_rate_that_moves_no_weight_is_refused_by_the_script_and_by_the_calls(cache, tmp_path, capsys):
+    for more in (["--lr", "1e-300"], ["--sweep", "--lr", "1e-3", "1e-200"], ["--lr-scale", "1e-20"]):
+        with pytest.raises(SystemExit) if "--lr" in more else contextlib.nullcontext():
+            assert run_train_head(capsys, cache, *more, "--runs-dir", tmp_path)[0] == 2
+    for call, more in ((ts.train, {"lr": 1e-300}), (ts.sweep, {"lr": [1e-3, -1.0]}), (ts.train, {"lr_scale": float("nan")})):
+        with pytest.raises(BadInput, match="give one from 1e-12, below which no weight moves, to 1000"):
+            call(cache, **more, runs_dir=tmp_path)
+    with pytest.raises(BadInput, match="give one from 1e-12"):
+        ts.finetune("demo", encoder_lr=1e-300, runs_dir=tmp_path)
+    assert not list(tmp_path.iterdir())

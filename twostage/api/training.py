@@ -14,7 +14,7 @@ from twostage.heads import views
 from twostage.heads.data import HeadData, load, say_batches
 from twostage.heads.training import EPOCHS, Common, HeadJob, recipe_job, train_run
 from twostage.progress import say, spoken
-from twostage.recipes import DIGIT_RULE, find_recipe, recipes_of, scaled
+from twostage.recipes import check_rates, find_recipe, recipes_of, scaled
 from twostage.report.build import write_report
 from twostage.report.tables import accuracy_table
 from twostage.runs.events import require_tensorboard
@@ -110,6 +110,7 @@ def sweep(
     The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial is in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
+    check_rates(many(lr))
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
     lists |= {"standardize": (False, True)} if standardize else {}
@@ -148,13 +149,10 @@ def chosen_recipes(names: list, lrs: list, heads: list, lr_scale: float) -> list
         raise BadInput("a head needs a learning rate: give lr, or sweep to find one")
     if lrs and lr_scale != 1:
         raise BadInput("lr_scale multiplies the rates of recipes: with lr give the rate itself")
+    check_rates(lrs)
     if lrs:
         return []
-    found = [scaled(find_recipe(name, "train_head.py"), lr_scale) for name in names or recipes_of("train_head.py")]
-    for recipe in found:
-        if recipe.head_lr > 1000:
-            raise BadInput(f"--lr-scale {lr_scale:g} makes the rate of {recipe.name} {recipe.head_lr:g}: {DIGIT_RULE}")
-    return found
+    return [scaled(find_recipe(name, "train_head.py"), lr_scale) for name in names or recipes_of("train_head.py")]
 
 
 def jobs_of(recipes: list, heads: list, lrs: list, epochs: int | None, sizes: list, decays: list) -> list[HeadJob]:

@@ -44,7 +44,7 @@ def run(main, argv=None, several: bool = False) -> int:
     either case the first alone speaks. Standard output that nobody reads any more is no error; one that cannot be written
     to is, once the work is done.
     """
-    prog = Path(sys.argv[0]).name if sys.argv[0] else "twostage"
+    prog = program()
     output = open_streams(silent=ranks.silent())
     try:
         listen()
@@ -77,6 +77,14 @@ def run(main, argv=None, several: bool = False) -> int:
     if ranks.several():
         deafen()  # torchrun may still send something to one that is leaving
     return status
+
+
+def program() -> str:
+    """What was started, as the user typed it: extract.py, or python -m twostage.predict."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of a module started with -m
+    if spec is not None and spec.name.startswith("twostage."):
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return Path(sys.argv[0]).name if sys.argv[0] else "twostage"
 
 
 def failed(prog: str, message: str, status: int = 2) -> int:

@@ -5,9 +5,11 @@ import math
 import os
 from pathlib import Path
 
+from twostage.recipes import HIGHEST_RATE, LOWEST_RATE
 
-def whole_number(low: int, what: str):
-    """An argparse type: a whole number of at least `low`."""
+
+def whole_number(low: int, what: str, instead: str = ""):
+    """An argparse type: a whole number of at least `low`; `instead` says what else the option takes."""
 
     def parse(text: str) -> int:
         try:
@@ -15,7 +17,7 @@ def whole_number(low: int, what: str):
         except ValueError:
             value = low - 1
         if value < low:
-            raise argparse.ArgumentTypeError(f"{what} must be a whole number of at least {low}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"{what} must be {instead}a whole number of at least {low}, not {text!r}")
         return value
 
     return parse
@@ -54,7 +56,7 @@ def path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-learning_rate = number("a learning rate", 0, 1000, open_low=True)
+learning_rate = number("a learning rate", LOWEST_RATE, HIGHEST_RATE)
 
 
 # Options that several command lines have in common.

@@ -7,7 +7,7 @@ from pathlib import Path
 from twostage.encoder.settings import differences
 from twostage.errors import BadInput
 from twostage.files import disk_trouble, release_lock, sweep, take_lock
-from twostage.recipes import Recipe, find_recipe, scaled
+from twostage.recipes import Recipe, check_rates, find_recipe, scaled
 from twostage.runs.folder import Run, create_run, read_run, reserve_room, run_folders, write_record
 
 SCRIPT = "finetune.py"
@@ -68,6 +68,7 @@ def jobs_of(
         raise BadInput(f"--head {head} needs a rate: give --encoder-lr, --head-lr or both; a part without one is frozen")
     if own and settings.lr_scale != 1:
         raise BadInput("--lr-scale multiplies the rates of recipes: with --encoder-lr and --head-lr give the rates themselves")
+    check_rates((encoder_lr, head_lr))
     if own:
         recipes = [Recipe("", head or "1C", encoder_lr, head_lr, OWN_EPOCHS, SCRIPT, (), 0.0)]
     else:

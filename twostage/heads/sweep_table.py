@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from twostage.heads.sweep import PER_DECADE, settings_of
-from twostage.heads.training import LOWEST_RATE, trial_of
+from twostage.heads.training import trial_of
 from twostage.heads.views import chosen_lines, views_table
-from twostage.recipes import BATCH_SIZE, RECIPES
+from twostage.recipes import BATCH_SIZE, HIGHEST_RATE, LOWEST_RATE, RECIPES
 from twostage.runs.hints import open_edge, plateau
 
 
@@ -16,7 +16,7 @@ def wider(lrs: list[float], best: float) -> list[float] | None:
         return None
     sign = 1 if best == lrs[-1] else -1
     beyond = [float(f"{best * 10 ** (sign * i / PER_DECADE):.3g}") for i in range(PER_DECADE + 1)]
-    return sorted(x for x in beyond if LOWEST_RATE <= x <= 1000) or None
+    return sorted(x for x in beyond if LOWEST_RATE <= x <= HIGHEST_RATE) or None
 
 
 def published(lr: float, head: str) -> str:
