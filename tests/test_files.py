@@ -177,7 +177,7 @@ def test_a_folder_that_was_about_to_be_replaced_is_put_back(tmp_path):
 
 
 def hold(path: Path, held) -> None:
-    lock = files.take_lock(path, path)
+    lock = files.take_lock(path, path, "--runs-dir")
     held.set()
     time.sleep(60)
     files.release_lock(lock)
@@ -192,8 +192,8 @@ def test_a_lock_names_its_holder_and_ends_with_it_however_that_ends(tmp_path):
     with pytest.raises(
         BadInput, match=rf"lock: process {process.pid} on .* \(since 20.*is writing it; wait for it, or stop it"
     ):
-        files.take_lock(tmp_path / "lock", tmp_path / "lock")
+        files.take_lock(tmp_path / "lock", tmp_path / "lock", "--runs-dir")
     process.kill()
     process.join(60)
-    files.release_lock(files.take_lock(tmp_path / "lock", tmp_path / "lock"))
+    files.release_lock(files.take_lock(tmp_path / "lock", tmp_path / "lock", "--runs-dir"))
     assert not list(tmp_path.iterdir())

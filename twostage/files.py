@@ -201,8 +201,10 @@ def _writer_lives(partial: Path, pid: int, host: str | None) -> bool:
     return True
 
 
-def take_lock(path: Path, target: Path, waiting=None):
+def take_lock(path: Path, target: Path, option: str, waiting=None):
     """Lock the file `path` for the one writer of `target`; give the lock to release_lock in the end.
+
+    option: the one that names the folder.
 
     The lock belongs to the open file, so it ends with the process, however that dies. BadInput naming the process that has
     it already; with `waiting`, call that and wait.
@@ -210,7 +212,7 @@ def take_lock(path: Path, target: Path, waiting=None):
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, thread_local=False)
-    with disk_trouble(path, "cannot be locked", "give a folder that can be written to"):
+    with disk_trouble(path, "cannot be locked", f"give a {option} that can be written to"):
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -313,11 +313,11 @@ def test_a_lock_left_by_a_dead_process_does_not_block(path, identity):
 
 
 def test_a_lock_file_that_is_replaced_while_waiting_is_no_lock(tmp_path):
-    first = take_lock(tmp_path / "lock", tmp_path / "x.h5")
+    first = take_lock(tmp_path / "lock", tmp_path / "x.h5", "--cache-dir")
     (tmp_path / "lock").unlink()
-    other = take_lock(tmp_path / "lock", tmp_path / "x.h5")
+    other = take_lock(tmp_path / "lock", tmp_path / "x.h5", "--cache-dir")
     with pytest.raises(BadInput, match="is writing it"):
-        take_lock(tmp_path / "lock", tmp_path / "x.h5")
+        take_lock(tmp_path / "lock", tmp_path / "x.h5", "--cache-dir")
     first.release()
     release_lock(other)
 
@@ -344,7 +344,7 @@ def test_a_read_only_folder_is_refused_in_one_line(identity):
             return str(refused.value)
 
         told = in_child(work)
-        assert told == f"{folder}/x.h5.lock: cannot be locked: Permission denied; give a folder that can be written to"
+        assert told == f"{folder}/x.h5.lock: cannot be locked: Permission denied; give a --cache-dir that can be written to"
         assert not os.listdir(folder)
 
 

@@ -247,6 +247,12 @@ def test_a_cache_folder_that_cannot_be_written_is_refused(tmp_path):
         demo.resolve("demo", None, tmp_path)
 
 
+def test_a_lock_that_cannot_be_taken_names_the_option(tmp_path):
+    (tmp_path / "demo.lock").mkdir()
+    with pytest.raises(BadInput, match="cannot be locked: Is a directory; give a --cache-dir that can be written to"):
+        demo.resolve("demo", None, tmp_path)
+
+
 def test_a_file_in_place_of_the_cache_folder_is_refused(tmp_path):
     (tmp_path / "cache").write_text("")
     with pytest.raises(BadInput, match="--cache-dir"):

@@ -70,7 +70,7 @@ def take_turns(stage: Stage, turns: int = 60) -> None:
     lock, proof = stage.folder / "x.lock", stage.folder / "proof"
     while turns:
         try:
-            held = take_lock(lock, stage.path)
+            held = take_lock(lock, stage.path, "--cache-dir")
         except BadInput:
             continue
         os.close(os.open(proof, os.O_CREAT | os.O_EXCL | os.O_WRONLY))

@@ -61,7 +61,7 @@ class CacheWriter:
     def __enter__(self) -> "CacheWriter":
         with disk_trouble(self.path.parent, "cannot be the cache folder", "give another --cache-dir"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.lock = take_lock(self.lock_path, self.path)
+        self.lock = take_lock(self.lock_path, self.path, "--cache-dir")
         try:
             sweep(self.path.parent)
             if os.path.lexists(self.path):

@@ -34,6 +34,10 @@ def resolve(corpus: str, model: str | None, cache_dir: Path | str) -> tuple[Path
     return folder / "THUCNews", str(bert)
 
 
+def _say_waiting() -> None:
+    say("demo: another process is building it; waiting")
+
+
 def is_ready(folder: Path) -> bool:
     """Whether a demo of this edition stands there; a folder under its final name is always a whole one."""
     try:
@@ -48,9 +52,7 @@ def build(folder: Path, per_class: int = PER_CLASS, steps: int = STEPS, seed: in
     A second process waits for the first and then finds its work done. OSError: the place can't be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(
-        folder.with_name(f"{folder.name}.lock"), folder, lambda: say("demo: another process is building it; waiting")
-    )
+    lock = take_lock(folder.with_name(f"{folder.name}.lock"), folder, "--cache-dir", _say_waiting)
     try:
         sweep(folder.parent)
         if not is_ready(folder):

@@ -110,7 +110,7 @@ def open_run(runs_dir: Path, job: FinetuneJob, settings: dict, resume: bool) -> 
             "or leave out --resume to start from the beginning"
         )
     run = create_run(runs_dir, job.name, settings)
-    run.lock = take_lock(run.path / ".lock", run.path)
+    run.lock = take_lock(run.path / ".lock", run.path, "--runs-dir")
     return run
 
 
@@ -132,7 +132,7 @@ def keep_copy(run: Run) -> None:
 
 
 def _gone_on_with(path: Path, record: dict) -> Run:
-    lock = take_lock(path / ".lock", path)
+    lock = take_lock(path / ".lock", path, "--runs-dir")
     try:
         sweep(path)
         with disk_trouble(path, "cannot be written", "free some disk space, then continue with --resume"):
