@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import twostage as ts
+from twostage.api.settings import CHOICES
 from twostage.cli import CORPUS_SETTINGS, ENCODER_SETTINGS, Parser, add_corpus_options, path, run, whole_number
 from twostage.errors import BadInput
 
@@ -41,13 +42,13 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--store-dtype",
-        choices=("float16", "float32"),
+        choices=CHOICES["store_dtype"],
         default="float16",
         help="numbers in the cache, 2 or 4 bytes each (default: float16)",
     )
     group.add_argument(
         "--tokens-per-batch",
-        type=whole_number(1, "--tokens-per-batch"),
+        type=whole_number("--tokens-per-batch"),
         metavar="N",
         help="tokens encoded at a time: changes speed and memory, on a CPU never a vector (default: 1024 per core, 65536 per GPU)",
     )

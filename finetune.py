@@ -8,6 +8,7 @@ import sys
 
 import twostage as ts
 from twostage import cli
+from twostage.api.settings import BOUNDS, CHOICES
 
 SETTINGS = (
     *cli.CORPUS_SETTINGS, *cli.ENCODER_SETTINGS, "head", "encoder_lr", "head_lr", "epochs", "batch_size", "micro_batch",
@@ -31,24 +32,24 @@ def build_parser() -> cli.Parser:
     )
     what.add_argument("--encoder-lr", type=cli.learning_rate, metavar="X", help="BERT's learning rate (default: frozen)")
     what.add_argument("--head-lr", type=cli.learning_rate, metavar="X", help="the classifier's (default: frozen)")
-    what.add_argument("--head", choices=("1C", "3C", "3C-big"), help="classifier, with rates of your own (default: 1C)")
+    what.add_argument("--head", choices=CHOICES["head"], help="classifier, with rates of your own (default: 1C)")
     cli.add_shared(what, "--activation")
     what.add_argument("--init-head", type=cli.path, metavar="RUN", help="start the classifier from this run of train_head.py")
     cli.add_shared(what, "--lr-scale")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--epochs", type=cli.whole_number(1, "--epochs"), metavar="N", help="passes over train (default: the recipe's, 4)"
+        "--epochs", type=cli.whole_number("--epochs"), metavar="N", help="passes over train (default: the recipe's, 4)"
     )
     how.add_argument(
-        "--batch-size", type=cli.whole_number(1, "--batch-size"), default=64, metavar="N",
+        "--batch-size", type=cli.whole_number("--batch-size"), default=64, metavar="N",
         help="documents per optimizer step (default: 64)",
     )  # fmt: skip
     how.add_argument(
-        "--warmup-fraction", type=cli.number("--warmup-fraction", 0, 1), default=0.0, metavar="X",
+        "--warmup-fraction", type=cli.number("--warmup-fraction", *BOUNDS["warmup_fraction"]), default=0.0, metavar="X",
         help="fraction of all steps over which the rates rise from 0; they are constant afterwards (default: 0, off)",
     )  # fmt: skip
     how.add_argument(
-        "--weight-decay", type=cli.number("--weight-decay", 0, 1000), default=0.0, metavar="X",
+        "--weight-decay", type=cli.number("--weight-decay", *BOUNDS["weight_decay"]), default=0.0, metavar="X",
         help="decoupled, never on biases and LayerNorm (default: 0, off)",
     )  # fmt: skip
     cli.add_shared(how, "--class-weight")
@@ -63,7 +64,7 @@ def build_parser() -> cli.Parser:
     )  # fmt: skip
     memory.add_argument("--resume", action="store_true", help="continue the newest incomplete run with these settings")
     memory.add_argument(
-        "--checkpoint-minutes", type=cli.number("--checkpoint-minutes", 0, 1e6), default=5.0, metavar="X",
+        "--checkpoint-minutes", type=cli.number("--checkpoint-minutes", *BOUNDS["checkpoint_minutes"]), default=5.0, metavar="X",
         help="at most so many minutes between checkpoints; each epoch ends with one too (default: 5)",
     )  # fmt: skip
     cli.add_shared(memory, "--tensorboard", "--runs-dir")
@@ -72,7 +73,7 @@ def build_parser() -> cli.Parser:
 
 def micro_batch(text: str):
     """An argparse type: auto or a whole number."""
-    return text if text == "auto" else cli.whole_number(1, "--micro-batch", "auto or ")(text)
+    return text if text == "auto" else cli.whole_number("--micro-batch", "auto or ")(text)
 
 
 def main(argv=None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import twostage as ts
 from twostage import cli
+from twostage.api.settings import BOUNDS, CHOICES
 from twostage.errors import BadInput
 
 SETTINGS = ("class_weight", "activation", "device", "seed", "standardize", "tensorboard", "runs_dir")
@@ -54,28 +55,24 @@ def build_parser() -> cli.Parser:
         "--near-duplicates", action="store_true", help="find test documents with a double in train; accuracy without them"
     )
     head = parser.add_argument_group("heads")
-    head.add_argument("--head", nargs="+", choices=("1C", "3C", "3C-big"), help="shapes (default: 1C)")
+    head.add_argument("--head", nargs="+", choices=CHOICES["head"], help="shapes (default: 1C)")
     head.add_argument(
         "--lr", nargs="+", type=cli.learning_rate, metavar="X",
         help="learning rates (sweep: 13 from 1e-5 to 1e-1; without --sweep: one run each)",
     )  # fmt: skip
     head.add_argument(
-        "--seeds", type=cli.whole_number(1, "--seeds"), metavar="N",
+        "--seeds", type=cli.whole_number("--seeds"), metavar="N",
         help="start each head from seeds 0..N-1 (default: 3 in a sweep, else --seed alone)",
     )  # fmt: skip
     head.add_argument(
-        "--epochs", type=cli.whole_number(1, "--epochs"), metavar="N",
+        "--epochs", type=cli.whole_number("--epochs"), metavar="N",
         help="passes over the training documents (default: the recipe's own, else 20)",
     )  # fmt: skip
     head.add_argument(
-        "--batch-size",
-        nargs="+",
-        type=cli.whole_number(1, "--batch-size"),
-        metavar="N",
-        help="documents per step (default: 64)",
+        "--batch-size", nargs="+", type=cli.whole_number("--batch-size"), metavar="N", help="documents per step (default: 64)"
     )
     head.add_argument(
-        "--weight-decay", nargs="+", type=cli.number("a weight decay", 0, 1000), metavar="X",
+        "--weight-decay", nargs="+", type=cli.number("a weight decay", *BOUNDS["weight_decay"]), metavar="X",
         help="decoupled, as AdamW's (default: 0, which is plain Adam)",
     )  # fmt: skip
     cli.add_shared(head, "--class-weight", "--activation")
@@ -87,7 +84,7 @@ def build_parser() -> cli.Parser:
     run = parser.add_argument_group("run")
     cli.add_shared(run, "--device")
     run.add_argument(
-        "--seed", type=cli.whole_number(0, "--seed"), default=0, metavar="N",
+        "--seed", type=cli.whole_number("--seed"), default=0, metavar="N",
         help="seed of initial weights and document order (default: 0)",
     )  # fmt: skip
     cli.add_shared(run, "--tensorboard")

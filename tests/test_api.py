@@ -120,6 +120,8 @@ def test_predictions_of_a_loaded_run_are_those_of_its_own_test_documents(place, 
     assert loaded.predict_proba([]).shape == (0, 14)
     with pytest.raises(TypeError, match="list of texts"):
         loaded.predict("一段文字")
+    with pytest.raises(TypeError, match="number 2 is of type NoneType"):
+        loaded.predict(["一段文字", None])
     loaded.close()
 
 
@@ -129,6 +131,36 @@ def test_a_run_that_is_not_complete_is_refused(place, tmp_path):
     (run / "run.json").write_text(json.dumps({"schema": 1, "status": "failed", "name": "1C3"}), encoding="utf-8")
     with pytest.raises(ts.BadInput, match="failed"):
         ts.load_run(run)
+
+
+@pytest.mark.parametrize(
+    "call, setting, told",
+    [
+        ("extract", {"truncation": "middle"}, "truncation='middle': give head, tail or head-tail"),
+        ("extract", {"on_undecodable": "maybe"}, "on_undecodable='maybe': give fail, skip or replace"),
+        ("extract", {"store_dtype": "int8"}, "store_dtype='int8': give float16 or float32"),
+        ("extract", {"dtype": "float99"}, "dtype='float99'"),
+        ("extract", {"max_length": 2.5}, "max_length=2.5: give a whole number of at least 3"),
+        ("extract", {"tokens_per_batch": 0}, "tokens_per_batch=0: give a whole number of at least 1"),
+        ("read_corpus", {"per_class": -1}, "per_class=-1: give a whole number of at least 1"),
+        ("train", {"head": ["1C", "9C"]}, "head='9C': give 1C, 3C or 3C-big"),
+        ("train", {"class_weight": "heavy"}, "class_weight='heavy': give none or balanced"),
+        ("train", {"epochs": 0}, "epochs=0: give a whole number of at least 1"),
+        ("train", {"epochs": True}, "epochs=True: give a whole number of at least 1"),
+        ("train", {"weight_decay": float("nan")}, "weight_decay=nan: give a number from 0 to 1000"),
+        ("sweep", {"seeds": 0}, "seeds=0: give a whole number of at least 1"),
+        ("sweep", {"batch_size": [64, 0]}, "batch_size=0: give a whole number of at least 1"),
+        ("finetune", {"warmup_fraction": 2}, "warmup_fraction=2: give a number from 0 to 1"),
+        ("finetune", {"micro_batch": "all"}, "micro_batch='all': give a whole number of at least 1"),
+        ("finetune", {"activation": "sine"}, "activation='sine': give relu, gelu, tanh or none"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_any_work(call, setting, told, tmp_path):
+    places = {"extract": {"cache_dir"}, "read_corpus": {"cache_dir"}, "train": {"runs_dir"}, "sweep": {"runs_dir"}}
+    places = {name: tmp_path for name in places.get(call, {"runs_dir", "cache_dir"})}
+    with pytest.raises(ts.BadInput) as refused:
+        getattr(ts, call)("demo", **setting, **places)
+    assert told in str(refused.value) and not list(tmp_path.iterdir())
 
 
 def test_an_empty_name_is_no_default(tmp_path):

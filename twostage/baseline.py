@@ -31,7 +31,7 @@ def build_parser() -> cli.Parser:
     cli.add_reading_options(parser)
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--seed", type=cli.whole_number(0, "--seed"), default=0, metavar="N", help="seed of the solver (default: 0)"
+        "--seed", type=cli.whole_number("--seed"), default=0, metavar="N", help="seed of the solver (default: 0)"
     )
     group.add_argument(
         "--cache-dir", type=cli.path, default=Path("cache"), metavar="DIR", help="where the demo is built (default: cache)"

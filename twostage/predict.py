@@ -41,9 +41,7 @@ def build_parser() -> cli.Parser:
         help="lines that are not text in that encoding: refuse, leave their answers empty, or use U+FFFD (default: fail)",
     )  # fmt: skip
     out = parser.add_argument_group("output, one line per text, in the order of the input")
-    out.add_argument(
-        "--top-k", type=cli.whole_number(1, "--top-k"), default=3, metavar="K", help="classes per text (default: 3)"
-    )
+    out.add_argument("--top-k", type=cli.whole_number("--top-k"), default=3, metavar="K", help="classes per text (default: 3)")
     out.add_argument(
         "--min-probability", type=cli.number("--min-probability", 0, 1), default=0.0, metavar="P",
         help="answer none where the most probable class stays below P (default: 0, always an answer)",

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from twostage import ranks
+from twostage.api.settings import check
 from twostage.cache.identity import Identity, cache_path
 from twostage.cache.reader import FeatureCache, open_cache, read_facts, verify_cache
 from twostage.cache.writer import CacheWriter, opened
@@ -88,6 +89,10 @@ def prepare(
     **reading,
 ) -> Extraction:
     """Everything that decides the caches, checked before any model work: the model's folder first, since a corpus takes longer."""
+    check(
+        max_length=max_length, truncation=truncation, store_dtype=store_dtype, dtype=dtype, tokens_per_batch=tokens_per_batch,
+        **reading,
+    )  # fmt: skip
     source, model = resolve(corpus, model, cache_dir)
     folder = find_model(model)
     poolings, layers = _each("pooling", pooling), _each("layer", layer)
@@ -170,6 +175,7 @@ def read_corpus(source, *, cache_dir: str | Path = "cache", progress: bool = Fal
 
     BadInput: no such corpus, a form that is not known, undecodable bytes, fewer than two classes.
     """
+    check(**reading)
     with spoken(progress):
         source, model = resolve(source, None, cache_dir)
         corpus = read(source, **reading)

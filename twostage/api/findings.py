@@ -4,6 +4,7 @@ and near-duplicates."""
 from pathlib import Path
 
 from twostage.api.run import FinishedRun
+from twostage.api.settings import check
 from twostage.api.training import loaded
 from twostage.cache.reader import FeatureCache, read_facts
 from twostage.corpus.again import texts_of
@@ -27,6 +28,7 @@ def ceiling(
     progress: bool = False,
 ) -> FinishedRun:
     """Fit the best possible one-layer head (logistic regression, its regularisation chosen on val) as a run to compare others with."""
+    check(class_weight=class_weight, seed=seed)
     with spoken(progress):
         common = Common(Path(runs_dir), (seed,), seed, "relu", class_weight)
         found = FinishedRun.of(ceilings.run_ceiling(loaded(cache, device), common))

@@ -10,6 +10,7 @@ import numpy as np
 from twostage import SPLITS, ranks
 from twostage.api.extraction import read, resolve
 from twostage.api.run import FinishedRun
+from twostage.api.settings import check
 from twostage.api.training import many
 from twostage.corpus.reader import Corpus
 from twostage.encoder.checkpoint import find_model
@@ -69,6 +70,11 @@ def finetune(
 
     BadInput: the corpus, the model or a setting cannot be used; nothing to resume; out of memory, with what to do.
     """
+    check(
+        head=head, epochs=epochs, max_length=max_length, truncation=truncation, dtype=dtype, batch_size=batch_size,
+        micro_batch=micro_batch, checkpoint_minutes=checkpoint_minutes, warmup_fraction=warmup_fraction, weight_decay=weight_decay,
+        class_weight=class_weight, activation=activation, seed=seed, **reading,
+    )  # fmt: skip
     settings = FinetuneSettings(
         runs_dir=Path(runs_dir), seed=seed, activation=activation, init_head=init_head and Path(init_head), lr_scale=lr_scale,
         batch_size=batch_size, micro_batch=micro_batch, weight_decay=weight_decay, warmup_fraction=warmup_fraction,

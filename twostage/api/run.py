@@ -69,6 +69,9 @@ class FinishedRun:
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts, not one text: give [text]")
         texts = list(texts)
+        for number, text in enumerate(texts, 1):
+            if not isinstance(text, str):
+                raise TypeError(f"predict takes a list of texts, but number {number} is of type {type(text).__name__}")
         return self._trained.probabilities(texts) if texts else np.zeros((0, len(self.classes_)), np.float32)
 
     def predict(self, texts) -> list[str]:

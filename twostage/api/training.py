@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from twostage.api.run import FinishedRun
+from twostage.api.settings import check
 from twostage.cache.reader import FeatureCache, find_cache
 from twostage.cache.reader import open_cache as open_file
 from twostage.encoder.encoder import resolve_device
@@ -60,6 +61,10 @@ def train(
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
     """
+    check(
+        head=head, seeds=seeds, epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, class_weight=class_weight,
+        activation=activation, seed=seed,
+    )  # fmt: skip
     recipes = chosen_recipes(many(recipe), many(lr), many(head), lr_scale)
     if tensorboard:
         require_tensorboard()
@@ -110,6 +115,10 @@ def sweep(
     The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial is in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
+    check(
+        head=head, seeds=seeds, epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, class_weight=class_weight,
+        activation=activation, seed=seed,
+    )  # fmt: skip
     check_rates(many(lr))
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}

@@ -5,11 +5,13 @@ import math
 import os
 from pathlib import Path
 
+from twostage.api.settings import CHOICES, SMALLEST
 from twostage.recipes import HIGHEST_RATE, LOWEST_RATE
 
 
-def whole_number(low: int, what: str, instead: str = ""):
-    """An argparse type: a whole number of at least `low`; `instead` says what else the option takes."""
+def whole_number(flag: str, instead: str = ""):
+    """An argparse type: a whole number as large as the setting of that name must be; `instead` says what else it may be."""
+    low = SMALLEST.get(setting_of(flag), 1)
 
     def parse(text: str) -> int:
         try:
@@ -17,10 +19,14 @@ def whole_number(low: int, what: str, instead: str = ""):
         except ValueError:
             value = low - 1
         if value < low:
-            raise argparse.ArgumentTypeError(f"{what} must be {instead}a whole number of at least {low}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"{flag} must be {instead}a whole number of at least {low}, not {text!r}")
         return value
 
     return parse
+
+
+def setting_of(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def number(what: str, low: float, high: float, open_low: bool = False):
@@ -62,15 +68,15 @@ learning_rate = number("a learning rate", LOWEST_RATE, HIGHEST_RATE)
 # Options that several command lines have in common.
 SHARED = {
     "--device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"},
-    "--dtype": {"choices": ("auto", "float32", "bfloat16", "float16"), "default": "auto"},
+    "--dtype": {"choices": CHOICES["dtype"], "default": "auto"},
     "--encoding": {"default": "utf-8-sig", "metavar": "NAME"},
-    "--on-undecodable": {"choices": ("fail", "skip", "replace"), "default": "fail"},
+    "--on-undecodable": {"choices": CHOICES["on_undecodable"], "default": "fail"},
     "--class-weight": {
-        "choices": ("none", "balanced"), "default": "none",
+        "choices": CHOICES["class_weight"], "default": "none",
         "help": "weight of each class in the loss; balanced is n / (classes x its count) (default: none)",
     },
     "--activation": {
-        "choices": ("relu", "gelu", "tanh", "none"), "default": "relu",
+        "choices": CHOICES["activation"], "default": "relu",
         "help": "between the layers of 3C and 3C-big (default: relu; it was not published)",
     },
     "--lr-scale": {
@@ -108,7 +114,7 @@ def add_reading_options(parser, corpus_optional: bool = False) -> None:
         "--split-column", dest="split", metavar="NAME", help="a column that says train, val or test (default: one called split)"
     )
     group.add_argument(
-        "--per-class", type=whole_number(1, "--per-class"), metavar="N",
+        "--per-class", type=whole_number("--per-class"), metavar="N",
         help="at most N documents per class and split (default: all)",
     )  # fmt: skip
     add_shared(
@@ -129,11 +135,11 @@ def add_corpus_options(parser, corpus_optional: bool = False) -> None:
         "--model", metavar="MODEL", help="a BERT folder or hub name (default: bert-base-chinese; demo brings its own)"
     )
     group.add_argument(
-        "--max-length", type=whole_number(3, "--max-length"), default=512, metavar="N",
+        "--max-length", type=whole_number("--max-length"), default=512, metavar="N",
         help="tokens per document, [CLS] and [SEP] included (default: 512)",
     )  # fmt: skip
     group.add_argument(
-        "--truncation", choices=("head", "tail", "head-tail"), default="head",
+        "--truncation", choices=CHOICES["truncation"], default="head",
         help="what is kept of a longer document: its first tokens, its last, or the first 128 and the last (default: head)",
     )  # fmt: skip
     group.add_argument(
@@ -147,7 +153,7 @@ def add_corpus_options(parser, corpus_optional: bool = False) -> None:
     )  # fmt: skip
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--seed", type=whole_number(0, "--seed"), default=0, metavar="N", help="seed of everything random (default: 0)"
+        "--seed", type=whole_number("--seed"), default=0, metavar="N", help="seed of everything random (default: 0)"
     )
     group.add_argument(
         "--cache-dir", type=path, default=Path("cache"), metavar="DIR",
