@@ -30,6 +30,17 @@ def test_a_run_that_ends_in_an_error_says_so(tmp_path):
     assert (record["status"], record["error"]) == ("failed", "out of luck")
 
 
+def test_what_fails_before_a_run_is_under_way_is_its_failure(tmp_path):
+    run = runs.create_run(tmp_path, "B4C3", {"recipe": "B4C3"})
+    with run.failed_by_errors():
+        pass
+    assert read_json(run.path / "run.json")["status"] == "running"
+    with pytest.raises(BadInput, match="no lock"), run.failed_by_errors():
+        raise BadInput("no lock to be had")
+    record = read_json(run.path / "run.json")
+    assert record["status"] == "failed" and record["error"] == "no lock to be had"
+
+
 def test_a_run_that_is_stopped_by_ctrl_c_is_interrupted(tmp_path):
     with pytest.raises(KeyboardInterrupt), runs.create_run(tmp_path, "1C3", {}):
         raise KeyboardInterrupt

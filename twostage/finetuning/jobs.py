@@ -110,7 +110,8 @@ def open_run(runs_dir: Path, job: FinetuneJob, settings: dict, resume: bool) -> 
             "or leave out --resume to start from the beginning"
         )
     run = create_run(runs_dir, job.name, settings)
-    run.lock = take_lock(run.path / ".lock", run.path, "--runs-dir")
+    with run.failed_by_errors():
+        run.lock = take_lock(run.path / ".lock", run.path, "--runs-dir")
     return run
 
 

@@ -1,5 +1,6 @@
 """One fine-tuning run from start to finish: built, fitted into memory, trained or continued, scored once, written."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
 def open_together(asked: FinetuneSettings, job: FinetuneJob, settings: dict) -> Run:
     """The run that rank 0 opens, on every rank; the others write nothing in it."""
     run = None if ranks.rank() else open_run(asked.runs_dir, job, settings, asked.resume)
-    name, record = ranks.from_first((run.path.name, run.record) if run else None)
+    with run.failed_by_errors() if run else contextlib.nullcontext():
+        name, record = ranks.from_first((run.path.name, run.record) if run else None)
     return run or Run(asked.runs_dir / name, record, follows=True)
 
 

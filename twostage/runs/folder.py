@@ -57,6 +57,14 @@ class Run:
                 f"{where}: {error.strerror or error}: make room there, or give another --runs-dir, and run the command again"
             ) from None
 
+    @contextlib.contextmanager
+    def failed_by_errors(self):
+        """For what stands between the folder and `with run:`: where it fails, so has the run; else the run goes on."""
+        with contextlib.ExitStack() as leaving:
+            leaving.push(self)
+            yield
+            leaving.pop_all()
+
     def write(self) -> None:
         """Replace run.json by the record as it is now."""
         if self.follows:
