@@ -112,6 +112,20 @@ def test_memory_options_change_nothing_but_memory(still_bert, tmp_path):
         assert largest_difference(plain, other) < 5e-5, changes
 
 
+def test_with_dropout_too_checkpointing_changes_nothing_but_memory(tiny_bert):
+    batch, gradients = random_rows(9).batch([3, 5, 7], 0), []
+    for checkpointing in (False, True):
+        model = join(load_bert(tiny_bert), build_head("1C", 32, 3), "1C", "relu", NAMES)
+        prepare(model, plan_of(activation_checkpointing=checkpointing))
+        assert model.lean and model.bert.config.hidden_dropout_prob > 0
+        torch.manual_seed(3)
+        logits = model.train()(batch["input_ids"], batch.get("attention_mask")).logits
+        torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for plain, again in zip(*gradients, strict=True):
+        assert torch.allclose(plain, again, atol=1e-7)
+
+
 def test_lean_bert_has_the_same_cls_and_the_same_gradients(still_bert):
     plain, lean = load_bert(still_bert).requires_grad_(True), load_bert(still_bert).requires_grad_(True)
     assert make_lean(lean)
