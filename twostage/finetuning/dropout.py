@@ -2,8 +2,8 @@
 
 torch draws its masks number by number, which takes a fifth of a training step, and its attention with dropout keeps several
 matrices of T x T numbers a head. Here a mask is 16 random bits a number out of numpy's SFC64, drawn again on the way back from the
-same seed, which is torch's own random stream's. Attention goes a few documents at a time, so that its weights stay in the cache of
-a core, and computes them again on the way back (Chen et al. 2016, of what is cheap to compute).
+same seed, which is torch's own random stream's. Attention goes a few documents at a time and computes its weights again on the way
+back (Chen et al. 2016, of what is cheap to compute).
 On a GPU, and where nothing is dropped, torch's own operations do the work.
 
 Shapes: B documents, H heads, Q queries and T tokens a document, d = D / H.
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 LEVELS = 1 << 16  # a rate is a multiple of 1 / LEVELS
-CHUNK = 1 << 20  # weights of attention that are computed at a time
+CHUNK = 1 << 22  # weights of attention that are computed at a time: with fewer, threads wait for each other more often
 
 
 class Masks:
