@@ -4,6 +4,7 @@ Without --recipe or rates it trains B4C3: BERT at 0.00001 and a one-layer classi
 zeros after the decimal point of the learning rate. A part without a rate is frozen.
 """
 
+import os
 import sys
 
 import twostage as ts
@@ -78,6 +79,8 @@ def micro_batch(text: str):
 
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
+    # Read when torch is loaded: a thread that waits for one which another program holds up sleeps soon, and gives way.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     runs = ts.finetune(args.corpus, recipe=args.recipe or [], **{name: getattr(args, name) for name in SETTINGS})
 
     from twostage.api.finetuning import against_frozen
