@@ -29,7 +29,7 @@ def write_report(runs_dir: Path) -> Path:
         write_results(runs, runs_dir / "results.csv")
     except OSError as error:
         raise BadInput(
-            f"cannot write {error.filename or target} ({error.strerror}): give a --runs-dir that can be written to"
+            f"cannot write report.html and results.csv in {runs_dir} ({error.strerror}): give a --runs-dir that can be written to"
         ) from None
     return target
 

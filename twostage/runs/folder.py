@@ -52,9 +52,8 @@ class Run:
             with contextlib.suppress(OSError):
                 self.events.close()
         if isinstance(error, OSError):
-            where = error.filename or self.path
             raise BadInput(
-                f"{where}: {error.strerror or error}: make room there, or give another --runs-dir, and run the command again"
+                f"{self.path}: {error.strerror or error}: make room there, or give another --runs-dir, and run the command again"
             ) from None
 
     @contextlib.contextmanager
