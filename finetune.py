@@ -56,7 +56,7 @@ def build_parser() -> cli.Parser:
     cli.add_shared(how, "--class-weight")
     memory = parser.add_argument_group("memory and interruption")
     memory.add_argument(
-        "--micro-batch", type=micro_batch, default="auto", metavar="N",
+        "--micro-batch", type=cli.whole_number("--micro-batch"), default="auto", metavar="N",
         help="documents at a time: changes memory, not the result; auto takes what fits (default: auto)",
     )  # fmt: skip
     memory.add_argument(
@@ -70,11 +70,6 @@ def build_parser() -> cli.Parser:
     )  # fmt: skip
     cli.add_shared(memory, "--tensorboard", "--runs-dir")
     return parser
-
-
-def micro_batch(text: str):
-    """An argparse type: auto or a whole number."""
-    return text if text == "auto" else cli.whole_number("--micro-batch", "auto or ")(text)
 
 
 def main(argv=None) -> int:

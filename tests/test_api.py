@@ -151,7 +151,7 @@ def test_a_run_that_is_not_complete_is_refused(place, tmp_path):
         ("sweep", {"seeds": 0}, "seeds=0: give a whole number of at least 1"),
         ("sweep", {"batch_size": [64, 0]}, "batch_size=0: give a whole number of at least 1"),
         ("finetune", {"warmup_fraction": 2}, "warmup_fraction=2: give a number from 0 to 1"),
-        ("finetune", {"micro_batch": "all"}, "micro_batch='all': give a whole number of at least 1"),
+        ("finetune", {"micro_batch": "all"}, "micro_batch='all': give auto or a whole number of at least 1"),
         ("finetune", {"activation": "sine"}, "activation='sine': give relu, gelu, tanh or none"),
     ],
 )
@@ -161,6 +161,14 @@ def test_a_setting_that_cannot_be_is_refused_before_any_work(call, setting, told
     with pytest.raises(ts.BadInput) as refused:
         getattr(ts, call)("demo", **setting, **places)
     assert told in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_the_choices_are_those_of_what_does_the_work():
+    from twostage.api.settings import CHOICES
+    from twostage.encoder.settings import TRUNCATIONS
+    from twostage.models.head import ACTIVATIONS, HEADS
+
+    assert (CHOICES["truncation"], CHOICES["head"], CHOICES["activation"]) == (TRUNCATIONS, HEADS, tuple(ACTIVATIONS))
 
 
 def test_an_empty_name_is_no_default(tmp_path):

@@ -127,6 +127,15 @@ def test_a_full_disk_that_nobody_foresaw_is_one_line():
     expect_refusal(run_script("-c", code), "runs/x: disk is full")
 
 
+@pytest.mark.parametrize("started", [("extract.py",), ("-m", "twostage.predict"), ("-m", "twostage.report", "--runs-dir")])
+def test_a_refusal_begins_with_what_was_started(started, tmp_path):
+    told = " ".join(started[:2]).removesuffix(" --runs-dir")
+    run = run_script(*started, tmp_path / "nowhere")
+    assert run.returncode == 2 and run.stderr.startswith(f"{'python ' if '-m' in started else ''}{told}: {tmp_path}"), (
+        run.stderr
+    )
+
+
 def test_a_tilde_that_no_shell_has_replaced_is_the_home_folder(monkeypatch):
     import extract
     import finetune

@@ -204,10 +204,9 @@ def _writer_lives(partial: Path, pid: int, host: str | None) -> bool:
 def take_lock(path: Path, target: Path, option: str, waiting=None):
     """Lock the file `path` for the one writer of `target`; give the lock to release_lock in the end.
 
-    option: the one that names the folder.
-
     The lock belongs to the open file, so it ends with the process, however that dies. BadInput naming the process that has
-    it already; with `waiting`, call that and wait.
+    it already; with `waiting`, call that and wait. option: what the command line calls the folder, for the message that it
+    cannot be written to.
     """
     from filelock import FileLock, Timeout
 

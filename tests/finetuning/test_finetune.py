@@ -1,6 +1,9 @@
 """Fine-tuning: the recipes to the letter, memory that changes nothing else, heads kept, bad input refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import torch
 
 import finetune
-from tests.conftest import expect_refusal, make_bert, make_tree, read_json, run_script
+from tests.conftest import ROOT, expect_refusal, make_bert, make_tree, read_json, run_script
 from twostage.encoder.encoder import load_bert, load_tokenizer
 from twostage.errors import BadInput
 from twostage.finetuning.batches import global_batches
@@ -473,6 +476,25 @@ def test_a_learning_rate_that_is_none_exits_with_2(value, capfd):
         finetune.main(["corpus", f"--encoder-lr={value}"])
     assert stop.value.code == 2
     assert "a learning rate must be a number at least 1e-12" in capfd.readouterr().err
+
+
+WATCH = """
+import os, runpy, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("torch, waiting", os.environ.get("GOMP_SPINCOUNT"))
+sys.meta_path.insert(0, Watch())
+sys.argv = ["finetune.py", "nowhere"]
+runpy.run_path("finetune.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("given, waiting", [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_how_long_threads_wait_awake_is_set_before_torch_is_loaded_unless_the_user_has(given, waiting):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    run = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stdout == f"torch, waiting {waiting}\n", run.stderr
 
 
 def test_a_split_without_documents_is_refused(tiny_bert, tmp_path):

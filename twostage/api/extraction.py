@@ -89,10 +89,7 @@ def prepare(
     **reading,
 ) -> Extraction:
     """Everything that decides the caches, checked before any model work: the model's folder first, since a corpus takes longer."""
-    check(
-        max_length=max_length, truncation=truncation, store_dtype=store_dtype, dtype=dtype, tokens_per_batch=tokens_per_batch,
-        **reading,
-    )  # fmt: skip
+    check(**locals() | reading)
     source, model = resolve(corpus, model, cache_dir)
     folder = find_model(model)
     poolings, layers = _each("pooling", pooling), _each("layer", layer)

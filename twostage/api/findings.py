@@ -28,7 +28,7 @@ def ceiling(
     progress: bool = False,
 ) -> FinishedRun:
     """Fit the best possible one-layer head (logistic regression, its regularisation chosen on val) as a run to compare others with."""
-    check(class_weight=class_weight, seed=seed)
+    check(**locals())
     with spoken(progress):
         common = Common(Path(runs_dir), (seed,), seed, "relu", class_weight)
         found = FinishedRun.of(ceilings.run_ceiling(loaded(cache, device), common))

@@ -70,11 +70,7 @@ def finetune(
 
     BadInput: the corpus, the model or a setting cannot be used; nothing to resume; out of memory, with what to do.
     """
-    check(
-        head=head, epochs=epochs, max_length=max_length, truncation=truncation, dtype=dtype, batch_size=batch_size,
-        micro_batch=micro_batch, checkpoint_minutes=checkpoint_minutes, warmup_fraction=warmup_fraction, weight_decay=weight_decay,
-        class_weight=class_weight, activation=activation, seed=seed, **reading,
-    )  # fmt: skip
+    check(**locals() | reading)
     settings = FinetuneSettings(
         runs_dir=Path(runs_dir), seed=seed, activation=activation, init_head=init_head and Path(init_head), lr_scale=lr_scale,
         batch_size=batch_size, micro_batch=micro_batch, weight_decay=weight_decay, warmup_fraction=warmup_fraction,

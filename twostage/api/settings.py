@@ -21,7 +21,8 @@ AUTO = ("micro_batch",)  # which may be the word "auto" instead
 
 
 def check(**settings) -> None:
-    """BadInput naming the first of these that is not what it may be. None is not given; lists are held to it value by value."""
+    """BadInput naming the first of these that is not what it may be. None is not given; lists are held to it value by value;
+    what the tables above do not name passes."""
     for name, given in settings.items():
         for value in given if isinstance(given, list | tuple) else [given]:
             if value is None or (name in AUTO and value == "auto"):
@@ -30,11 +31,16 @@ def check(**settings) -> None:
                 *some, last = CHOICES[name]
                 raise BadInput(f"{name}={value!r}: give {', '.join(some)} or {last}")
             if name in SMALLEST and not (_is(value, Integral) and value >= SMALLEST[name]):
-                raise BadInput(f"{name}={value!r}: give a whole number of at least {SMALLEST[name]}")
+                raise BadInput(f"{name}={value!r}: give {whole_number_of(name)}")
             if name in BOUNDS:
                 low, high = BOUNDS[name]
                 if not (_is(value, Real) and low <= value <= high):
                     raise BadInput(f"{name}={value!r}: give a number from {low:g} to {high:g}")
+
+
+def whole_number_of(name: str) -> str:
+    """What a setting must be, in words: auto or a whole number of at least 1."""
+    return f"{'auto or ' if name in AUTO else ''}a whole number of at least {SMALLEST.get(name, 1)}"
 
 
 def _is(value, kind) -> bool:

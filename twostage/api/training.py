@@ -61,10 +61,7 @@ def train(
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
     """
-    check(
-        head=head, seeds=seeds, epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, class_weight=class_weight,
-        activation=activation, seed=seed,
-    )  # fmt: skip
+    check(**locals())
     recipes = chosen_recipes(many(recipe), many(lr), many(head), lr_scale)
     if tensorboard:
         require_tensorboard()
@@ -115,10 +112,7 @@ def sweep(
     The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial is in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
-    check(
-        head=head, seeds=seeds, epochs=epochs, batch_size=batch_size, weight_decay=weight_decay, class_weight=class_weight,
-        activation=activation, seed=seed,
-    )  # fmt: skip
+    check(**locals())
     check_rates(many(lr))
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}

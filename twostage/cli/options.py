@@ -5,28 +5,27 @@ import math
 import os
 from pathlib import Path
 
-from twostage.api.settings import CHOICES, SMALLEST
+from twostage.api.settings import AUTO, CHOICES, SMALLEST, whole_number_of
 from twostage.recipes import HIGHEST_RATE, LOWEST_RATE
 
 
-def whole_number(flag: str, instead: str = ""):
-    """An argparse type: a whole number as large as the setting of that name must be; `instead` says what else it may be."""
-    low = SMALLEST.get(setting_of(flag), 1)
+def whole_number(flag: str):
+    """An argparse type: a whole number, or the word auto, as the setting of that name may be."""
+    name = flag.removeprefix("--").replace("-", "_")
+    low = SMALLEST.get(name, 1)
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> int | str:
+        if text == "auto" and name in AUTO:
+            return text
         try:
             value = int(text)
         except ValueError:
             value = low - 1
         if value < low:
-            raise argparse.ArgumentTypeError(f"{flag} must be {instead}a whole number of at least {low}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"{flag} must be {whole_number_of(name)}, not {text!r}")
         return value
 
     return parse
-
-
-def setting_of(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
 
 
 def number(what: str, low: float, high: float, open_low: bool = False):

@@ -56,8 +56,8 @@ def open_table(
             raise BadInput(
                 f"{shown(name)}: JSON by columns or by index, as pandas writes it; write rows: to_json(…, orient='records')"
             )
-        one_object = "\n" not in start.rstrip() or not _is_object(start.split("\n")[0])
-        if one_object and (found := WRAPPED.match(start)):
+        found = WRAPPED.match(start)
+        if found and ("\n" not in start.rstrip() or not _is_object(start.split("\n")[0])):  # and not an object a line
             raise BadInput(
                 f'{shown(name)}: one JSON object, whose "{shown(found[1][:40])}" is an array; a corpus is an array of objects '
                 "by itself, or an object a line"

@@ -58,9 +58,9 @@ def choose_columns(parts: list[TablePart], asked: Asked, class_txt: list[str] | 
             columns = _with_split(columns, table)
         labels = [row[len(columns.text)] for row in _sample(table, columns)] if columns else []
         names = None if columns is None else table.features.get(columns.label)
-        none = all(missing(one) or one == "" or (names and one == -1) for one in labels)
-        if part.split == "test" and (none or _withheld(labels, parts)):
-            notes.append(f"{where} has no labels{'' if none else ' but -1'}: left out")
+        unlabelled = all(missing(one) or one == "" or (names and one == -1) for one in labels)
+        if part.split == "test" and (unlabelled or _withheld(labels, parts)):
+            notes.append(f"{where} has no labels{'' if unlabelled else ' but -1'}: left out")
             continue
         if names:
             columns = replace(columns, names=names, names_from="its features")
