@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import products
+from twostage.encoder import base2, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -47,7 +47,13 @@ def product_rows(monkeypatch):
     monkeypatch.setattr(F, "linear", lambda x, w, b: rows.append(len(x)) or linear(x, w, b))
     monkeypatch.setattr(torch, "addmm", lambda b, x, w, **out: rows.append(len(x)) or addmm(b, x, w, **out))
     monkeypatch.setattr(products, "_onednn", lambda x, *more: rows.append(len(x)) or onednn(x, *more))
-    monkeypatch.setattr(torch, "bmm", lambda x, w: rows.append(x.shape[1]) or bmm(x, w))
+
+    def batched(x, w, **out):
+        if not out:  # attention's own goes into memory that it keeps
+            rows.append(x.shape[1])
+        return bmm(x, w, **out)
+
+    monkeypatch.setattr(torch, "bmm", batched)
     return rows
 
 
@@ -108,7 +114,7 @@ def test_a_product_in_half_precision_always_has_one_number_of_rows(wide_bert, mo
     bert = FoldedBert(wide_bert, "pooler", dtype=torch.bfloat16)
     for lengths in ([3], [20] * 50, [300, 4]):
         bert(torch.from_numpy(np.concatenate(some_ids(lengths))), GroupedSpan(equal_length_groups(lengths)))
-    assert rows == {block_rows(512), FEW}
+    assert rows == {block_rows(512), FEW} if products.rows_change_bits(torch.bfloat16) else min(rows) == FEWEST_ROWS
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -123,6 +129,71 @@ def test_keys_go_on_into_the_rows_that_follow_and_take_no_share_of_attention(dty
         q, k, v = rows.chunk(3, -1)
         got = EqualSpan(3, tokens).attend(q[: 3 * tokens], k, v, 2)
         torch.testing.assert_close(got.double(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
+
+
+def documents_of(count, tokens, scale=1.0, width=64, dtype=torch.float32):
+    """q, k, v (B T, D) of documents that are the same whatever count is."""
+    made = [torch.randn(tokens, 3 * width, generator=torch.Generator().manual_seed(i)) * scale for i in range(count)]
+    return torch.cat(made).to(dtype).chunk(3, -1)
+
+
+def softmax_attention(q, k, v, documents, heads, scale):
+    q, k, v = (x.double().view(documents, -1, heads, x.shape[1] // heads).transpose(1, 2) for x in (q, k, v))
+    return (torch.softmax(q @ k.transpose(2, 3) * scale, -1) @ v).transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [2, 16, 21, 130])
+def test_powers_of_two_are_softmax(dtype, tokens):
+    q, k, v = documents_of(3, tokens, dtype=dtype)
+    got = base2.attend(q, k, v, 3, 2, 32**-0.5).double()
+    bound = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, 32**-0.5), atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_beyond_the_powers_of_float32_are_seen_and_computed_by_softmax(dtype, sign):
+    q, k, v = (part.clone() for part in documents_of(3, 21, dtype=dtype))
+    q[21:42, :32], k[21:42, :32] = 30, sign * 10  # one head of the second document: scores of ±1,700
+    k[21:42, :32] += 0.5 * torch.arange(21)[:, None].to(dtype) / 21
+    got = base2.attend(q, k, v, 3, 2, 32**-0.5).double()
+    bound = 1e-4 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, 32**-0.5), atol=bound, rtol=0)
+
+
+def test_scores_that_are_no_numbers_stay_none_and_touch_no_other_document():
+    q, k, v = (part.clone() for part in documents_of(2, 21))
+    q[:21] = torch.nan
+    got = base2.attend(q, k, v, 2, 2, 32**-0.5)
+    assert torch.isnan(got[:21]).all() and torch.isfinite(got[21:]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [2, 7, 21, 33, 130])
+def test_attention_by_powers_of_two_has_the_same_bits_in_any_batch(dtype, tokens):
+    if not products.batches_by_onednn("cpu", dtype):
+        pytest.skip("this processor takes another kernel")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a lane has
+    try:
+        with products.Float32ByOneDNN():
+            q, k, v = documents_of(9, tokens, dtype=dtype, width=768)
+            together = base2.attend(q, k, v, 9, 12, 0.125)
+            for one in (0, 4, 8):
+                alone = slice(one * tokens, (one + 1) * tokens)
+                assert torch.equal(base2.attend(q[alone], k[alone], v[alone], 1, 12, 0.125), together[alone])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_torch_is_set_as_it_was_when_the_last_thread_has_left():
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with products.Float32ByOneDNN():
+        with products.Float32ByOneDNN():
+            pass
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_a_packed_product_is_the_product_with_its_bias_and_the_exact_gelu():

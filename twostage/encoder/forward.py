@@ -18,6 +18,7 @@ On a CPU the residual stream and the norms are float32 whatever the products com
 Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
 """
 
+import contextlib
 import threading
 from dataclasses import dataclass
 
@@ -26,7 +27,18 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from twostage.encoder.family import pad_of_positions
-from twostage.encoder.products import FEW, FEWEST_ROWS, Product, block_rows, filled, has_avx512, in_blocks
+from twostage.encoder.products import (
+    FEW,
+    FEWEST_ROWS,
+    Float32ByOneDNN,
+    Product,
+    batches_by_onednn,
+    block_rows,
+    filled,
+    has_avx512,
+    in_blocks,
+    rows_change_bits,
+)
 
 OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
 
@@ -60,6 +72,7 @@ class FoldedBert:
         self.device, self.dtype = torch.device(device), dtype
         self.views = [(pooling, -1)] if isinstance(pooling, str) else list(pooling)
         self.on_gpu = self.device.type == "cuda"
+        self.float32_by_onednn = batches_by_onednn(self.device.type, dtype)
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
@@ -105,6 +118,10 @@ class FoldedBert:
     def __call__(self, ids: torch.Tensor, span) -> torch.Tensor:
         """ids (total,) of the tokens of B documents one after another, span where each lies -> vectors (B, D) float32; of several
         views (V, B, D)."""
+        with Float32ByOneDNN() if self.float32_by_onednn else contextlib.nullcontext():
+            return self.vectors(ids, span)
+
+    def vectors(self, ids: torch.Tensor, span) -> torch.Tensor:
         at = span.positions if self.pad is None else positions_after_pad(ids, span.positions, self.pad)
         x = F.embedding(ids, self.words) + F.embedding(at, self.positions)  # (total, D)
         blocks, found = [self.normed(part, self.norm0) for part in self.cut(x)], {}
@@ -179,7 +196,7 @@ class FoldedBert:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""
         if self.on_gpu:
             return [x]
-        if self.dtype != torch.float32:
+        if rows_change_bits(self.dtype):
             return in_blocks(x, rows or self.block)
         return in_blocks(x, FEWEST_ROWS) if rows and not has_avx512() else [filled(x, FEWEST_ROWS)]
 

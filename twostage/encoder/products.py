@@ -3,13 +3,17 @@
 torch's own float32 products go to MKL, which takes its AVX2 path on an AMD processor whatever that has; its bfloat16 products lay the
 weights out anew each time. oneDNN with packed weights, operations that torch.compile emits (torch 2.10 to 2.13), does neither.
 
-The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so on a
-CPU half precision always has one number of rows a product. MKL has other kernels for fewer than FEWEST_ROWS rows, and without AVX-512
-for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of FEWEST_ROWS there.
+Batched products of two activations (attention) go to MKL too unless torch is told that it may round float32 to bfloat16: then oneDNN
+gets them, and where it has no AMX it computes in float32 all the same, at twice the rate of MKL's AVX2 path.
+
+The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so there,
+and in half precision without oneDNN, a product always has one number of rows. MKL has other kernels for fewer than FEWEST_ROWS rows,
+and without AVX-512 for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of FEWEST_ROWS there.
 """
 
 import contextlib
 import functools
+import threading
 from pathlib import Path
 
 import torch
@@ -68,6 +72,47 @@ def can_pack(device: str, dtype: torch.dtype) -> bool:
     return False
 
 
+def rows_change_bits(dtype: torch.dtype) -> bool:
+    """Whether products of tokens on a CPU must have one number of rows for the same bits in any batch."""
+    return dtype != torch.float32 and (has_amx() or not can_pack("cpu", dtype))
+
+
+@functools.cache
+def batches_by_onednn(device: str, dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes batched products of `dtype` and of float32 here, within Float32ByOneDNN, with the same bits in any batch."""
+    if not can_pack(device, dtype) or has_amx() or not has_avx512():
+        return False
+    return _stays_float32()
+
+
+def _stays_float32() -> bool:
+    a, b = torch.linspace(-3, 3, 2 * 64 * 64).view(2, 64, 64), torch.linspace(1, 2, 2 * 64 * 64).view(2, 64, 64)
+    with contextlib.suppress(AttributeError, RuntimeError), Float32ByOneDNN():  # a torch that has no such setting
+        return torch.allclose(torch.bmm(a, b).double(), torch.bmm(a.double(), b.double()), rtol=1e-5, atol=1e-4)
+    return False
+
+
+class Float32ByOneDNN:
+    """While any thread is inside, the process's float32 products go to oneDNN; afterwards torch is set as it was."""
+
+    inside, before, lock = 0, None, threading.Lock()
+
+    def __enter__(self) -> None:
+        cls = type(self)
+        with cls.lock:
+            if not cls.inside:
+                cls.before = torch.backends.mkldnn.matmul.fp32_precision
+                torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+            cls.inside += 1
+
+    def __exit__(self, *exception) -> None:
+        cls = type(self)
+        with cls.lock:
+            cls.inside -= 1
+            if not cls.inside:
+                torch.backends.mkldnn.matmul.fp32_precision = cls.before
+
+
 def _onednn(rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "gelu" if gelu else "none", [], "none")
 
@@ -78,8 +123,13 @@ def has_avx512() -> bool:
 
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16."""
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check)
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check and check()) or has_amx()
+
+
+def has_amx() -> bool:
+    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(check and check())
 
 
 def made_by_intel() -> bool:
