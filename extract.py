@@ -16,6 +16,7 @@ import twostage as ts
 from twostage.api.settings import CHOICES
 from twostage.cli import CORPUS_SETTINGS, ENCODER_SETTINGS, Parser, add_corpus_options, path, run, whole_number
 from twostage.errors import BadInput
+from twostage.memory import keep_freed_memory
 
 POOLINGS = ("cls", "pooler", "mean", "max")
 SETTINGS = (*CORPUS_SETTINGS, *ENCODER_SETTINGS, "pooling", "layer", "store_dtype", "tokens_per_batch", "cache_dir")
@@ -69,6 +70,7 @@ def main(argv=None) -> int:
         return verify(args.verify)
     if args.corpus is None:
         raise BadInput("no CORPUS: give a folder or file of labelled texts, or the word demo (see extract.py --help)")
+    keep_freed_memory()
     settings = {name: getattr(args, name) for name in SETTINGS}
     if args.plan:
         from twostage.api.extraction import plan
