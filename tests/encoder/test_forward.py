@@ -114,7 +114,7 @@ def test_a_product_in_half_precision_always_has_one_number_of_rows(wide_bert, mo
     bert = FoldedBert(wide_bert, "pooler", dtype=torch.bfloat16)
     for lengths in ([3], [20] * 50, [300, 4]):
         bert(torch.from_numpy(np.concatenate(some_ids(lengths))), GroupedSpan(equal_length_groups(lengths)))
-    assert rows == {block_rows(512), FEW} if products.rows_change_bits(torch.bfloat16) else min(rows) == FEWEST_ROWS
+    assert rows == {block_rows(512), FEW}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

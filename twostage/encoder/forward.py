@@ -37,7 +37,6 @@ from twostage.encoder.products import (
     filled,
     has_avx512,
     in_blocks,
-    rows_change_bits,
 )
 
 OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
@@ -196,7 +195,7 @@ class FoldedBert:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""
         if self.on_gpu:
             return [x]
-        if rows_change_bits(self.dtype):
+        if self.dtype != torch.float32:
             return in_blocks(x, rows or self.block)
         return in_blocks(x, FEWEST_ROWS) if rows and not has_avx512() else [filled(x, FEWEST_ROWS)]
 

@@ -6,9 +6,9 @@ weights out anew each time. oneDNN with packed weights, operations that torch.co
 Batched products of two activations (attention) go to MKL too unless torch is told that it may round float32 to bfloat16: then oneDNN
 gets them, and where it has no AMX it computes in float32 all the same, at twice the rate of MKL's AVX2 path.
 
-The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so there,
-and in half precision without oneDNN, a product always has one number of rows. MKL has other kernels for fewer than FEWEST_ROWS rows,
-and without AVX-512 for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of FEWEST_ROWS there.
+The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so on a
+CPU half precision always has one number of rows a product. MKL has other kernels for fewer than FEWEST_ROWS rows, and without AVX-512
+for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of FEWEST_ROWS there.
 """
 
 import contextlib
@@ -70,11 +70,6 @@ def can_pack(device: str, dtype: torch.dtype) -> bool:
         got = _onednn(rows, torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK), None, True)
         return torch.allclose(got.float(), F.gelu(rows.float()), atol=1e-5 if dtype == torch.float32 else 2e-2)
     return False
-
-
-def rows_change_bits(dtype: torch.dtype) -> bool:
-    """Whether products of tokens on a CPU must have one number of rows for the same bits in any batch."""
-    return dtype != torch.float32 and (has_amx() or not can_pack("cpu", dtype))
 
 
 @functools.cache
