@@ -18,6 +18,7 @@ from twostage.encoder.products import batches_by_onednn
 
 KEYS = 16  # a document's keys are filled up to a multiple of it
 SMALL = 4096  # multiplications, up to which torch gives a batched product to other kernels
+SHORT = 64  # tokens, below which scaled_dot_product_attention is no slower in half precision
 SCORES = 1 << 19  # computed at a time
 FEWEST, MOST = 2.0**-60, 2.0**100  # sums of powers in between lose nothing
 
@@ -41,6 +42,8 @@ def suits(x: torch.Tensor, queries: int, tokens: int) -> bool:
 
     Decided for one document alone, so that no batch decides otherwise.
     """
+    if x.dtype != torch.float32 and tokens < SHORT:
+        return False
     return batches_by_onednn(x.device.type, x.dtype) and x.shape[1] * queries * filled_up(tokens) > SMALL
 
 
