@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import base2, products
+from twostage.encoder import batched_attention, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -131,9 +131,9 @@ def test_keys_go_on_into_the_rows_that_follow_and_take_no_share_of_attention(dty
         torch.testing.assert_close(got.double(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
 
 
-def documents_of(count, tokens, scale=1.0, width=64, dtype=torch.float32):
+def documents_of(count, tokens, width=64, dtype=torch.float32):
     """q, k, v (B T, D) of documents that are the same whatever count is."""
-    made = [torch.randn(tokens, 3 * width, generator=torch.Generator().manual_seed(i)) * scale for i in range(count)]
+    made = [torch.randn(tokens, 3 * width, generator=torch.Generator().manual_seed(i)) for i in range(count)]
     return torch.cat(made).to(dtype).chunk(3, -1)
 
 
@@ -143,10 +143,10 @@ def softmax_attention(q, k, v, documents, heads, scale):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("tokens", [2, 16, 21, 130])
+@pytest.mark.parametrize("tokens", [2, 16, 21, 130, 400])  # 400: in parts
 def test_powers_of_two_are_softmax(dtype, tokens):
     q, k, v = documents_of(3, tokens, dtype=dtype)
-    got = base2.attend(q, k, v, 3, 2, 32**-0.5).double()
+    got = batched_attention.attend(q, k, v, 3, 2, 32**-0.5).double()
     bound = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, 32**-0.5), atol=bound, rtol=0)
 
@@ -157,7 +157,7 @@ def test_scores_beyond_the_powers_of_float32_are_seen_and_computed_by_softmax(dt
     q, k, v = (part.clone() for part in documents_of(3, 21, dtype=dtype))
     q[21:42, :32], k[21:42, :32] = 30, sign * 10  # one head of the second document: scores of ±1,700
     k[21:42, :32] += 0.5 * torch.arange(21)[:, None].to(dtype) / 21
-    got = base2.attend(q, k, v, 3, 2, 32**-0.5).double()
+    got = batched_attention.attend(q, k, v, 3, 2, 32**-0.5).double()
     bound = 1e-4 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, 32**-0.5), atol=bound, rtol=0)
 
@@ -165,7 +165,7 @@ def test_scores_beyond_the_powers_of_float32_are_seen_and_computed_by_softmax(dt
 def test_scores_that_are_no_numbers_stay_none_and_touch_no_other_document():
     q, k, v = (part.clone() for part in documents_of(2, 21))
     q[:21] = torch.nan
-    got = base2.attend(q, k, v, 2, 2, 32**-0.5)
+    got = batched_attention.attend(q, k, v, 2, 2, 32**-0.5)
     assert torch.isnan(got[:21]).all() and torch.isfinite(got[21:]).all()
 
 
@@ -179,12 +179,26 @@ def test_attention_by_powers_of_two_has_the_same_bits_in_any_batch(dtype, tokens
     try:
         with products.Float32ByOneDNN():
             q, k, v = documents_of(9, tokens, dtype=dtype, width=768)
-            together = base2.attend(q, k, v, 9, 12, 0.125)
+            together = batched_attention.attend(q, k, v, 9, 12, 0.125)
             for one in (0, 4, 8):
                 alone = slice(one * tokens, (one + 1) * tokens)
-                assert torch.equal(base2.attend(q[alone], k[alone], v[alone], 1, 12, 0.125), together[alone])
+                assert torch.equal(batched_attention.attend(q[alone], k[alone], v[alone], 1, 12, 0.125), together[alone])
     finally:
         torch.set_num_threads(before)
+
+
+def test_attention_of_a_forward_finds_torch_set_for_it(tiny_bert, monkeypatch):
+    if not products.batches_by_onednn("cpu", torch.float32):
+        pytest.skip("this processor takes another kernel")
+    set_to, attend = [], batched_attention.attend
+
+    def watched(*args):
+        set_to.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return attend(*args)
+
+    monkeypatch.setattr(batched_attention, "attend", watched)
+    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([40] * 20))), EqualSpan(20, 40))
+    assert set(set_to) == {"bf16"}
 
 
 def test_torch_is_set_as_it_was_when_the_last_thread_has_left():

@@ -7,7 +7,7 @@ for a query of [CLS] alone (or several, one after another), and mean and max for
 import torch
 from torch.nn import functional as F
 
-from twostage.encoder import base2
+from twostage.encoder import batched_attention
 
 LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers in a register: the rest goes one by one
 
@@ -28,8 +28,8 @@ class EqualSpan:
 
         Keys go on to a multiple of LANES, into the rows that follow: the mask takes them out again.
         """
-        if base2.suits(q, self.t, self.t):
-            return base2.attend(q, k[: len(q)], v[: len(q)], self.b, heads, (q.shape[1] // heads) ** -0.5)
+        if batched_attention.suits(q, heads, self.t, self.t):
+            return batched_attention.attend(q, k[: len(q)], v[: len(q)], self.b, heads, (q.shape[1] // heads) ** -0.5)
         k, v = (self._keys(part, heads) for part in (k, v))
         mask = self.mask.to(q.dtype).view(1, 1, 1, -1) if self.over else None
         attended = F.scaled_dot_product_attention(self._by_head(q, heads), k, v, attn_mask=mask)  # (B, H, T, d)
@@ -37,8 +37,8 @@ class EqualSpan:
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         """The same for one query a document or several, one after another, and no row too many."""
-        if base2.suits(q, len(q) // self.b, self.t):
-            return base2.attend(q, k, v, self.b, heads, scale or (q.shape[1] // heads) ** -0.5)
+        if batched_attention.suits(q, heads, len(q) // self.b, self.t):
+            return batched_attention.attend(q, k, v, self.b, heads, scale or (q.shape[1] // heads) ** -0.5)
         q, k, v = (self._by_head(part, heads) for part in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)

@@ -19,7 +19,6 @@ Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
 """
 
 import contextlib
-import threading
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +37,7 @@ from twostage.encoder.products import (
     has_avx512,
     in_blocks,
 )
+from twostage.encoder.rooms import room
 
 OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
 
@@ -109,7 +109,6 @@ class FoldedBert:
                 own=put(norm.weight, norm.bias, dtype=stream),
                 norm2=None if after is None else put(*_norm(norm, after), dtype=stream),
             ))  # fmt: skip
-        self.scratch = threading.local()  # a lane's own
         pooler = model.pooler.dense if ("pooler", -1) in self.views else None
         self.pooler = pooler and Product(*put(pooler.weight, pooler.bias))
 
@@ -121,6 +120,7 @@ class FoldedBert:
             return self.vectors(ids, span)
 
     def vectors(self, ids: torch.Tensor, span) -> torch.Tensor:
+        """The same, by whatever kernels torch is set to."""
         at = span.positions if self.pad is None else positions_after_pad(ids, span.positions, self.pad)
         x = F.embedding(ids, self.words) + F.embedding(at, self.positions)  # (total, D)
         blocks, found = [self.normed(part, self.norm0) for part in self.cut(x)], {}
@@ -188,7 +188,7 @@ class FoldedBert:
     def rest_of_layer(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Output projection and feed-forward, with their residuals and the norm between, of rows (n, D). Overwrites x."""
         x = self.normed(layer.out.added(x, attended), layer.norm1)
-        up = self.activation(layer.up(x.to(self.dtype), None if self.on_gpu else self.room))
+        up = self.activation(layer.up(x.to(self.dtype), None if self.on_gpu else wide))
         return layer.down.added(x, up)
 
     def cut(self, x: torch.Tensor, rows: int = 0) -> list[torch.Tensor]:
@@ -204,13 +204,7 @@ class FoldedBert:
         if len(blocks) == 1:
             return blocks[0]
         rows, (_, width) = sum(map(len, blocks)), blocks[0].shape
-        return torch.cat(blocks, out=self.room(rows, width, blocks[0].dtype))
-
-    def room(self, rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-        """A matrix that a lane uses again and again: fresh memory of this size costs page faults each time."""
-        if len(getattr(self.scratch, "flat", ())) < rows * width:
-            self.scratch.flat = torch.empty(rows * width, dtype=dtype)
-        return self.scratch.flat[: rows * width].view(rows, width)
+        return torch.cat(blocks, out=wide(rows, width, blocks[0].dtype))
 
     def few(self, compute, *inputs: torch.Tensor) -> torch.Tensor:
         """compute(*inputs) of one row a document."""
@@ -219,6 +213,10 @@ class FoldedBert:
 
     def normed(self, x: torch.Tensor, norm) -> torch.Tensor:
         return F.layer_norm(x, (self.width,), *norm, self.eps)
+
+
+def wide(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    return room("wide", (rows, width), dtype)
 
 
 def positions_after_pad(ids: torch.Tensor, positions: torch.Tensor, pad: int) -> torch.Tensor:

@@ -118,12 +118,15 @@ def has_avx512() -> bool:
 
 def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16."""
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check and check()) or has_amx()
+    return _supports("_is_avx512_bf16_supported") or has_amx()
 
 
 def has_amx() -> bool:
-    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return _supports("_is_amx_tile_supported")
+
+
+def _supports(name: str) -> bool:
+    check = getattr(torch.cpu, name, None)
     return bool(check and check())
 
 

@@ -10,11 +10,11 @@ they lie, and a document has the same bits in any batch.
 """
 
 import math
-import threading
 
 import torch
 
 from twostage.encoder.products import batches_by_onednn
+from twostage.encoder.rooms import room
 
 KEYS = 16  # a document's keys are filled up to a multiple of it
 SMALL = 4096  # multiplications, up to which torch gives a batched product to other kernels
@@ -23,28 +23,14 @@ SCORES = 1 << 19  # computed at a time
 FEWEST, MOST = 2.0**-60, 2.0**100  # sums of powers in between lose nothing
 
 
-class Rooms(threading.local):
-    """Matrices that a lane uses again and again: fresh memory of their size costs page faults each time."""
-
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        flat = self.__dict__.get(name)
-        if flat is None or flat.dtype != dtype or len(flat) < math.prod(shape):
-            with torch.inference_mode(False):
-                flat = self.__dict__[name] = torch.empty(math.prod(shape), dtype=dtype)
-        return flat[: math.prod(shape)].view(shape)
-
-
-room = Rooms()
-
-
-def suits(x: torch.Tensor, queries: int, tokens: int) -> bool:
+def suits(x: torch.Tensor, heads: int, queries: int, tokens: int) -> bool:
     """Whether attention of this many queries of a document to its tokens goes this way; x (rows, D) tells place, dtype and width.
 
-    Decided for one document alone, so that no batch decides otherwise.
+    Decided for one head of one document alone, so that no batch, and no part of one, decides otherwise.
     """
     if x.dtype != torch.float32 and tokens < SHORT:
         return False
-    return batches_by_onednn(x.device.type, x.dtype) and x.shape[1] * queries * filled_up(tokens) > SMALL
+    return batches_by_onednn(x.device.type, x.dtype) and x.shape[1] // heads * queries * filled_up(tokens) > SMALL
 
 
 def filled_up(tokens: int) -> int:
