@@ -1,5 +1,7 @@
 """A head in a bank against the same head trained alone by torch's own optimizer and autograd."""
 
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -293,3 +295,17 @@ def test_a_documents_share_of_its_batch_takes_as_many_operations_for_a_thousand_
         alone = torch.cat([torch.ones(len(part)) / len(part) for part in torch.arange(n).split(64)])
         assert torch.equal(share, alone)
     assert counts[0] == counts[1]
+
+
+def test_a_process_that_ends_right_after_a_team_has_worked_ends_well():
+    code = (
+        "import torch\n"
+        "from twostage.heads.bank import HeadBank, Trial\n"
+        "torch.set_num_threads(2)\n"
+        "bank = HeadBank([Trial(0, '3C', 1e-4, 0)], 512, 5)\n"
+        "assert bank.team == 2\n"
+        "bank.train_epoch(torch.rand(640, 512), torch.arange(640) % 5, torch.arange(640), 64)\n"
+    )
+    for _ in range(6):  # about every third was aborted: a helper had not quite ended
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr

@@ -23,15 +23,18 @@ class Team:
 
     def __init__(self, threads: int):
         self.jobs = [SimpleQueue() for _ in range(threads - 1)]
+        self.helpers = [Thread(target=_help, args=(jobs,), daemon=True) for jobs in self.jobs]
 
     def __enter__(self):
-        for jobs in self.jobs:
-            Thread(target=_help, args=(jobs,), daemon=True).start()
+        for helper in self.helpers:
+            helper.start()
         return self
 
     def __exit__(self, *_):
         for jobs in self.jobs:
             jobs.put(None)
+        for helper in self.helpers:  # one that still runs when the interpreter ends would abort the process
+            helper.join()
 
     def each(self, work, parts: list) -> None:
         """Call work on every part; returns when all are done. The first error of a helper is raised here."""
