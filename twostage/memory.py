@@ -1,10 +1,12 @@
-"""How much memory a device has left, and the most that a stretch of work took."""
+"""How much memory a device has left, the most that a stretch of work took, and matrices that a thread uses again and again."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import resource
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,23 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     return all(mallopt(name, value) for name, value in ((arena_max, 1), (mmap_threshold, 1 << 25), (trim_threshold, 1 << 30)))
+
+
+class Rooms(threading.local):
+    """Fresh memory for a large matrix costs a page fault each 4 KiB, each time: a thread that needs one again and again has it here."""
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """This thread's matrix of that name, with whatever stands in it: gone when the name is asked for again."""
+        import torch
+
+        flat = self.__dict__.get(name)
+        if flat is None or flat.dtype != dtype or len(flat) < math.prod(shape):
+            with torch.inference_mode(False):
+                flat = self.__dict__[name] = torch.empty(math.prod(shape), dtype=dtype)
+        return flat[: math.prod(shape)].view(shape)
+
+
+room = Rooms()
 
 
 def reset_peak(device: torch.device) -> None:

@@ -14,7 +14,7 @@ import math
 import torch
 
 from twostage.encoder.products import batches_by_onednn
-from twostage.encoder.rooms import room
+from twostage.memory import room
 
 KEYS = 16  # a document's keys are filled up to a multiple of it
 SMALL = 4096  # multiplications, up to which torch gives a batched product to other kernels

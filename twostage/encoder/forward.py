@@ -37,7 +37,7 @@ from twostage.encoder.products import (
     has_avx512,
     in_blocks,
 )
-from twostage.encoder.rooms import room
+from twostage.memory import room
 
 OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
 
