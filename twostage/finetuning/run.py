@@ -25,6 +25,7 @@ from twostage.models.calibrated import cooled
 from twostage.models.card import name_of_base, write_card
 from twostage.models.classifier import join, save_classifier
 from twostage.models.head import build_head
+from twostage.models.products import quick_float32
 from twostage.progress import say
 from twostage.recipes import PUBLISHED_HIDDEN_SIZE, base_of, of_thucnews
 from twostage.runs.calibration import calibrate
@@ -75,7 +76,7 @@ def train_job(setting: FinetuneInputs, asked: FinetuneSettings, job: FinetuneJob
         if not run.follows:
             tidy(run, asked.runs_dir)  # what a kill just after it was complete left undone
         return run.record | {"path": str(run.path)}
-    with run:
+    with quick_float32(device), run:
         weight = None
         if asked.class_weight == "balanced":
             weight = torch.from_numpy(balanced_weights(rows["train"].label, len(names)))

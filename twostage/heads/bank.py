@@ -17,6 +17,7 @@ from twostage import metrics
 from twostage.heads.bank_thread import Shard
 from twostage.heads.team import Team, at_work
 from twostage.models.head import build_head, layer_sizes, linear_layers
+from twostage.models.products import quick_float32
 from twostage.runs.shuffle import epoch_order
 
 MOST_WORKERS = 4  # more threads would wait for Python's lock
@@ -111,7 +112,7 @@ class HeadBank:
         torch.set_num_threads(self.inner_threads)
         pool = ThreadPoolExecutor(self.workers, initializer=at_work, initargs=(self.inner_threads,))
         try:
-            with Team(self.team) as team, pool:
+            with quick_float32(self.device), Team(self.team) as team, pool:
                 try:
                     return [future.result() for future in [pool.submit(*call, team) for call in calls]]
                 finally:  # also on Ctrl-C: no thread goes on alone

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from twostage.heads.linear_stack import fused_adam
+from twostage.memory import room
 from twostage.models.head import linear_layers
 
 PARTS = 4  # a layer's weight is cut into on a CPU
@@ -67,7 +68,8 @@ class DeepStack:
         i, rows = part
         d = gradients[i][rows]
         (weight, bias), (weight_state, bias_state) = self.now[i], self.state[i]
-        for parameter, state, gradient in ((bias, bias_state, d.sum(1)), (weight, weight_state, torch.mm(d, inputs[i].t()))):
+        product = torch.mm(d, inputs[i].t(), out=room("gradient", (len(d), weight.shape[1]), torch.float32))
+        for parameter, state, gradient in ((bias, bias_state, d.sum(1)), (weight, weight_state, product)):
             m, v = state
             if self.keep_share != 1:
                 parameter[rows].mul_(self.keep_share)

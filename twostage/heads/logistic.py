@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from twostage import memory
+from twostage.models.products import quick_float32
 
 CHUNK = 2048  # documents a matrix product
 MOST_WORKERS = 4  # threads; more would wait for Python's lock
@@ -56,7 +57,7 @@ class Logistic:
 
     def each(self, work) -> list:
         """work(part, X) for every chunk X of self.rows[part], by as many threads as there are workers; results in order."""
-        with one_thread():
+        with quick_float32(self.rows.device), one_thread():
             chunks = map if self.pool is None else self.pool.map
             return list(chunks(torch.no_grad()(lambda i: work(self.parts[i], self._chunk(i))), range(len(self.parts))))
 
