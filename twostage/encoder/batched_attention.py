@@ -19,7 +19,7 @@ from twostage.memory import room
 KEYS = 16  # a document's keys are filled up to a multiple of it
 SMALL = 4096  # multiplications, up to which torch gives a batched product to other kernels
 SHORT = 64  # tokens, below which scaled_dot_product_attention is no slower in half precision
-SCORES = 1 << 19  # computed at a time
+SCORES = 1 << 20  # computed at a time
 FEWEST, MOST = 2.0**-60, 2.0**100  # sums of powers in between lose nothing
 
 
