@@ -6,8 +6,11 @@ import torch
 
 from twostage.encoder.products import Float32ByOneDNN, batches_by_onednn
 
+ENOUGH = 1 << 23  # multiplications in a product: oneDNN takes some 20 us before it begins, MKL next to nothing
 
-def quick_float32(device) -> contextlib.AbstractContextManager:
-    """Within it the process's float32 products on a CPU go to oneDNN where MKL would take its AVX2 path; elsewhere nothing changes."""
-    by_onednn = batches_by_onednn(torch.device(device).type, torch.float32)
+
+def quick_float32(device, multiplications: int = ENOUGH) -> contextlib.AbstractContextManager:
+    """Within it the process's float32 products on a CPU go to oneDNN where MKL would take its AVX2 path and a product has this many
+    multiplications; elsewhere nothing changes."""
+    by_onednn = multiplications >= ENOUGH and batches_by_onednn(torch.device(device).type, torch.float32)
     return Float32ByOneDNN() if by_onednn else contextlib.nullcontext()
