@@ -76,7 +76,8 @@ def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
     # Read when torch is loaded: a thread that waits for one which another program holds up sleeps soon, and gives way.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    runs = ts.finetune(args.corpus, recipe=args.recipe or [], **{name: getattr(args, name) for name in SETTINGS})
+    found = ts.finetune(args.corpus, recipe=args.recipe, **{name: getattr(args, name) for name in SETTINGS})
+    runs = found if args.recipe else [found]
 
     from twostage.api.finetuning import against_frozen
     from twostage.api.training import table

@@ -110,9 +110,7 @@ def main(argv=None) -> int:
     if args.recipe or not args.sweep:
         own = {} if args.sweep else {"lr": args.lr, "epochs": args.epochs, **lists}
         try:
-            ts.train(
-                cache, recipe=args.recipe or [], seeds=args.seeds, lr_scale=args.lr_scale, on_run=runs.append, **own, **given
-            )
+            ts.train(cache, recipe=args.recipe, seeds=args.seeds, lr_scale=args.lr_scale, on_run=runs.append, **own, **given)
         finally:  # also on Ctrl-C: what is complete is shown
             if runs:
                 print(api.table(runs))

@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 import twostage as ts
 from tests.conftest import ROOT, calibrated, read_json, run_script
@@ -150,6 +152,20 @@ def test_a_run_that_is_not_complete_is_refused(place, tmp_path):
         ("train", {"weight_decay": float("nan")}, "weight_decay=nan: give a number from 0 to 1000"),
         ("sweep", {"seeds": 0}, "seeds=0: give a whole number of at least 1"),
         ("sweep", {"batch_size": [64, 0]}, "batch_size=0: give a whole number of at least 1"),
+        ("train", {"lr": "1e-3"}, "lr='1e-3': give a number or a list of numbers"),
+        ("train", {"lr": True}, "lr=True: give a number or a list of numbers"),
+        ("train", {"lr": []}, "lr is an empty list: give at least one"),
+        ("train", {"epochs": [1, 2]}, "epochs=[1, 2]: give a whole number of at least 1"),
+        ("train", {"seed": 2**31}, "seed=2147483648: give at most 2,147,483,647"),
+        ("train", {"standardize": "no"}, "standardize='no': give True or False"),
+        ("train", {"activation": None}, "activation=None: give relu, gelu, tanh or none"),
+        ("sweep", {"seeds": 10**9}, "seeds=1000000000: give at most 10,000"),
+        ("sweep", {"lr": {"low": 1e-4}}, "lr=['low']: give a number or a list of numbers"),
+        ("extract", {"prefix": None}, "prefix=None: give a string"),
+        ("extract", {"layer": "-1"}, "layer='-1': give a whole number or a list of whole numbers"),
+        ("read_corpus", {"encoding": None}, "encoding=None: give a string"),
+        ("finetune", {"lr_scale": "2"}, "lr_scale='2': give a number"),
+        ("finetune", {"encoder_lr": [1e-5, 1e-4]}, "encoder_lr=[1e-05, 0.0001]: give a number"),
         ("finetune", {"warmup_fraction": 2}, "warmup_fraction=2: give a number from 0 to 1"),
         ("finetune", {"micro_batch": "all"}, "micro_batch='all': give auto or a whole number of at least 1"),
         ("finetune", {"activation": "sine"}, "activation='sine': give relu, gelu, tanh or none"),
@@ -161,6 +177,55 @@ def test_a_setting_that_cannot_be_is_refused_before_any_work(call, setting, told
     with pytest.raises(ts.BadInput) as refused:
         getattr(ts, call)("demo", **setting, **places)
     assert told in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_what_is_no_cache_or_corpus_is_told_by_its_type_in_one_line():
+    frame = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    for call in (ts.train, ts.audit):
+        with pytest.raises(ts.BadInput, match=r"^\w+ is of type DataFrame: give a \w+"):
+            call(frame)
+
+
+def test_a_name_that_no_setting_has_is_a_type_error_before_any_work():
+    for call, wrong in ((ts.sweep, "rates"), (ts.extract, "maxlength"), (ts.read_corpus, "txt"), (ts.finetune, "rate")):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{wrong}'"):
+            call("demo", **{wrong: 1})
+
+
+@pytest.mark.parametrize("rates", [np.array([0.01, 0.1]), (0.01, 0.1), pd.Series([0.01, 0.1]), (10.0**-k for k in (2, 1))])
+def test_rates_may_come_in_anything_that_can_be_gone_through(place, tmp_path, rates):
+    cache = small_cache(place, tmp_path)
+    found = ts.sweep(cache, lr=rates, seeds=np.int64(1), epochs=1, runs_dir=tmp_path / "runs")
+    assert [trial["head_lr"] for trial in read_json(found.path / "run.json")["trials"]] == [0.01, 0.1]
+
+
+def test_a_number_of_numpys_is_a_number(place, tmp_path):
+    run = ts.train(
+        small_cache(place, tmp_path), lr=np.float64(0.01), epochs=np.int32(1), device=torch.device("cpu"), runs_dir=tmp_path
+    )
+    assert run.name == "1C-lr0.01"
+
+
+def test_rows_are_numbers_a_slice_or_a_mask_and_never_taken_for_something_else(place, tmp_path):
+    corpus, cache = ts.read_corpus(place / "cache" / "demo" / "THUCNews"), small_cache(place, tmp_path)
+    mask = cache.label == 3
+    for read in (lambda rows: np.array(corpus.texts(rows)), cache.vectors):
+        every = read(range(len(cache)))
+        assert (read(mask) == every[mask]).all() and (read(slice(None, 5)) == every[:5]).all()
+        for wrong, kind in (
+            ([1.5], TypeError),
+            (3, TypeError),
+            (mask[1:], IndexError),
+            ([-1], IndexError),
+            ([10**9], IndexError),
+        ):
+            with pytest.raises(kind):
+                read(wrong)
+
+
+def small_cache(place, folder):
+    demo = place / "cache" / "demo"
+    return ts.extract(demo / "THUCNews", model=demo / "bert", max_length=32, cache_dir=folder)
 
 
 def test_the_choices_are_those_of_what_does_the_work():

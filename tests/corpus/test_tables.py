@@ -156,6 +156,13 @@ def test_what_is_not_plain_is_refused_with_the_columns_there_are(columns, option
     assert what in refusal(tmp_path / "a.csv", **options)
 
 
+def test_a_frame_whose_columns_are_numbers_takes_those_for_names():
+    frame = pd.DataFrame([[f"text {i}", "ab"[i % 2]] for i in range(40)])
+    corpus = read_corpus(frame, text=0, label=1)
+    assert corpus.label_names == ["a", "b"] and corpus.texts([0]) == ["text 0"]
+    assert (read_corpus(frame, text=[0], label="1").digest == corpus.digest).all()
+
+
 @pytest.mark.parametrize("named", ["label_text", "label_desc", "label_des", "label_name"])
 def test_numbers_take_their_names_from_the_column_beside_them(named):
     rows = [{"label": i % 2, named: ("neg", "pos")[i % 2], "sentence": f"text {i}"} for i in range(30)]

@@ -110,6 +110,8 @@ def test_a_batch_larger_than_train_and_a_class_that_train_lacks_are_handled_and_
 
 
 BAD = [
+    (["--seed", "99999999999999999999"], ["--seed must be at most 2,147,483,647"]),
+    (["--sweep", "--seeds", "100000"], ["--seeds must be at most 10,000"]),
     (["--recipe", "1C5"], ("1C5", "1C3, 1C4", "zeros")),
     (["--recipe", "B4C3"], ("finetune.py",)),
     (["--lr", "0"], ("learning rate",)),

@@ -1,10 +1,11 @@
 """Stage 1 as calls: a corpus goes through a frozen encoder once, and its vectors land in a cache file for each view."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 from twostage import ranks
-from twostage.api.settings import check
+from twostage.api.settings import held, several
 from twostage.cache.identity import Identity, cache_path
 from twostage.cache.reader import FeatureCache, open_cache, read_facts, verify_cache
 from twostage.cache.writer import CacheWriter, opened
@@ -41,9 +42,9 @@ def extract(corpus, *, progress: bool = False, **settings) -> FeatureCache | lis
     """
     # torchrun may have started several: the first does everything but encode
     paths = serve(lambda: own(corpus, **settings)) if ranks.rank() else fill_caches(corpus, progress, settings)
-    several = any(isinstance(settings.get(name), list | tuple) for name in ("pooling", "layer"))
+    listed = any(several(settings.get(name)) for name in ("pooling", "layer"))
     caches = [open_cache(path) for path in paths if not ranks.rank() or Path(path).exists()]
-    return caches if several else caches[0] if caches else None
+    return caches if listed else caches[0] if caches else None
 
 
 def fill_caches(corpus, progress: bool, settings: dict) -> list[str]:
@@ -72,6 +73,7 @@ def plan(corpus, **settings) -> list[str]:
     return [] if ranks.rank() else prepare(corpus, **settings).plan_only()
 
 
+@partial(held, keywords_of=reader.read_corpus)
 def prepare(
     corpus,
     *,
@@ -89,7 +91,6 @@ def prepare(
     **reading,
 ) -> Extraction:
     """Everything that decides the caches, checked before any model work: the model's folder first, since a corpus takes longer."""
-    check(**locals() | reading)
     source, model = resolve(corpus, model, cache_dir)
     folder = find_model(model)
     poolings, layers = _each("pooling", pooling), _each("layer", layer)
@@ -124,8 +125,8 @@ def prepare(
 
 def _each(name: str, values) -> list:
     """A setting that may be a list, as one; BadInput where it says nothing or something twice."""
-    values = list(values) if isinstance(values, list | tuple) else [values]
-    if not values or len(set(values)) < len(values):
+    values = values if isinstance(values, list) else [values]
+    if len(set(values)) < len(values):
         raise BadInput(f"--{name} {' '.join(map(str, values))}: give one value, or several different ones")
     return values
 
@@ -164,6 +165,7 @@ def read(source, **reading) -> Corpus:
     return corpus
 
 
+@partial(held, keywords_of=reader.read_corpus)
 def read_corpus(source, *, cache_dir: str | Path = "cache", progress: bool = False, **reading) -> Corpus:
     """Read a labelled corpus: a path (a folder or file of any form in docs/corpora.md) or the word "demo".
 
@@ -172,7 +174,6 @@ def read_corpus(source, *, cache_dir: str | Path = "cache", progress: bool = Fal
 
     BadInput: no such corpus, a form that is not known, undecodable bytes, fewer than two classes.
     """
-    check(**reading)
     with spoken(progress):
         source, model = resolve(source, None, cache_dir)
         corpus = read(source, **reading)
@@ -185,7 +186,8 @@ def faults_of(path: str | Path) -> list[str]:
     return verify_cache(path)
 
 
-def audit(corpus):
+@held
+def audit(corpus: Corpus | FeatureCache):
     """What the digests of a corpus or a cache tell for free: duplicates, leaks, conflicts, small classes. See `Audit`."""
     split = corpus.split_of if isinstance(corpus, FeatureCache) else corpus.split
     truncated = corpus.truncated if isinstance(corpus, FeatureCache) else None

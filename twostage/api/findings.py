@@ -4,7 +4,7 @@ and near-duplicates."""
 from pathlib import Path
 
 from twostage.api.run import FinishedRun
-from twostage.api.settings import check
+from twostage.api.settings import held
 from twostage.api.training import loaded
 from twostage.cache.reader import FeatureCache, read_facts
 from twostage.corpus.again import texts_of
@@ -18,6 +18,7 @@ from twostage.report.build import write_report
 from twostage.runs.folder import add_to_run
 
 
+@held
 def ceiling(
     cache: FeatureCache | str | Path,
     *,
@@ -28,7 +29,6 @@ def ceiling(
     progress: bool = False,
 ) -> FinishedRun:
     """Fit the best possible one-layer head (logistic regression, its regularisation chosen on val) as a run to compare others with."""
-    check(**locals())
     with spoken(progress):
         common = Common(Path(runs_dir), (seed,), seed, "relu", class_weight)
         found = FinishedRun.of(ceilings.run_ceiling(loaded(cache, device), common))
@@ -36,6 +36,7 @@ def ceiling(
         return found
 
 
+@held
 def learning_curve(cache: FeatureCache | str | Path, run: FinishedRun, *, device: str = "auto", progress: bool = False) -> str:
     """Train a run's head on 1, 3, 10, 30 and 100 % of train, keep the curve in its run.json, and return it as a table."""
     record = run.record
@@ -52,6 +53,7 @@ def below_ceiling(top: FinishedRun, runs: list[FinishedRun]) -> str:
     return ceilings.ceiling_text(top.record, [run.record for run in runs])
 
 
+@held
 def suspects(cache: FeatureCache | str | Path, run: FinishedRun, *, device: str = "auto", progress: bool = False) -> str:
     """Rank all labels by how wrong they look, keep the ranking in the run's folder, and return the head of it as lines."""
     with spoken(progress):
@@ -59,6 +61,7 @@ def suspects(cache: FeatureCache | str | Path, run: FinishedRun, *, device: str 
         return kept(run, suspects=found) and labels.suspects_text(found, run.record, run.path)
 
 
+@held
 def near_duplicates(cache: FeatureCache | str | Path, run: FinishedRun, *, device: str = "auto", progress: bool = False) -> str:
     """Find the test documents with a double in train, keep them in the run's folder, and return the nearest as lines."""
     with spoken(progress):

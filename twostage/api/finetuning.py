@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from twostage import SPLITS, ranks
 from twostage.api.extraction import read, resolve
 from twostage.api.run import FinishedRun
-from twostage.api.settings import check
+from twostage.api.settings import held
 from twostage.api.training import many
-from twostage.corpus.reader import Corpus
+from twostage.corpus.reader import Corpus, read_corpus
 from twostage.encoder.checkpoint import find_model
 from twostage.encoder.encoder import load_tokenizer, resolve_device, resolve_dtype
 from twostage.encoder.remarks import remarks
@@ -28,6 +29,7 @@ from twostage.report.tables import comparison_lines
 from twostage.runs.events import require_tensorboard
 
 
+@partial(held, keywords_of=read_corpus)
 def finetune(
     corpus,
     *,
@@ -70,7 +72,6 @@ def finetune(
 
     BadInput: the corpus, the model or a setting cannot be used; nothing to resume; out of memory, with what to do.
     """
-    check(**locals() | reading)
     settings = FinetuneSettings(
         runs_dir=Path(runs_dir), seed=seed, activation=activation, init_head=init_head and Path(init_head), lr_scale=lr_scale,
         batch_size=batch_size, micro_batch=micro_batch, weight_decay=weight_decay, warmup_fraction=warmup_fraction,
@@ -121,7 +122,7 @@ def finetune(
             runs.append(FinishedRun.of(train_job(inputs, settings, job, about)))
             if not ranks.rank():
                 write_report(settings.runs_dir)
-        return runs if isinstance(recipe, list | tuple) else runs[0]
+        return runs if isinstance(recipe, list) else runs[0]
 
 
 def against_frozen(run: FinishedRun) -> str:

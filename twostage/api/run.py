@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from twostage.api.settings import held
 from twostage.errors import BadInput
 from twostage.heads.sweep_table import sweep_table
 from twostage.models.saved import Trained
@@ -107,6 +108,7 @@ class FinishedRun:
         return f"<pre>{escape(str(self))}</pre>{alone(chart)}"
 
 
+@held
 def load_run(
     path: str | Path, *, model: str | Path | None = None, device: str = "auto", dtype: str = "auto", progress: bool = False
 ) -> FinishedRun:

@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from twostage.api.run import FinishedRun
-from twostage.api.settings import check
+from twostage.api.settings import held
 from twostage.cache.reader import FeatureCache, find_cache
 from twostage.cache.reader import open_cache as open_file
 from twostage.encoder.encoder import resolve_device
@@ -21,6 +21,7 @@ from twostage.report.tables import accuracy_table
 from twostage.runs.events import require_tensorboard
 
 
+@held
 def open_cache(path: str | Path | None = None, *, cache_dir: str | Path = "cache") -> FeatureCache:
     """Open a cache file of `extract`, its facts checked against their digests; without a path the only one in `cache_dir`.
 
@@ -29,6 +30,7 @@ def open_cache(path: str | Path | None = None, *, cache_dir: str | Path = "cache
     return open_file(path or find_cache(Path(cache_dir)))
 
 
+@held
 def train(
     cache: FeatureCache | str | Path,
     *,
@@ -61,7 +63,6 @@ def train(
 
     BadInput: settings that contradict each other, a cache that cannot be used, a loss that is not finite in epoch 1.
     """
-    check(**locals())
     recipes = chosen_recipes(many(recipe), many(lr), many(head), lr_scale)
     if tensorboard:
         require_tensorboard()
@@ -83,15 +84,16 @@ def train(
             write_report(common.runs_dir)
             if on_run is not None:
                 on_run(runs[-1])
-        listed = any(isinstance(value, list | tuple) for value in (recipe, head, lr, batch_size, weight_decay))
+        listed = any(isinstance(value, list) for value in (recipe, head, lr, batch_size, weight_decay))
         return runs if listed or len(runs) > 1 else runs[0]
 
 
+@held
 def sweep(
     cache: FeatureCache | str | Path | list,
     *,
     head: str | list[str] | None = None,
-    lr: list[float] | None = None,
+    lr: float | list[float] | None = None,
     seeds: int = 3,
     epochs: int | None = None,
     batch_size: int | list[int] | None = None,
@@ -112,7 +114,6 @@ def sweep(
     The trial is chosen by val accuracy, averaged over seeds; test is scored once, for it alone. Every trial is in
     `record["trials"]`. BadInput: a cache that cannot be used, heads that do not fit into memory, all diverged.
     """
-    check(**locals())
     check_rates(many(lr))
     given = {"heads": many(head), "lrs": many(lr), "weight_decays": many(weight_decay), "batch_sizes": many(batch_size)}
     lists = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
@@ -123,12 +124,12 @@ def sweep(
     with spoken(progress):
         say_linear(activation, grid.heads)
         common = Common(Path(runs_dir), tuple(range(seeds)), seed, activation, class_weight, tensorboard=tensorboard)
-        if isinstance(cache, list | tuple) and len(cache) > 1:
+        if isinstance(cache, list) and len(cache) > 1:
             opened = [one if isinstance(one, FeatureCache) else open_cache(one) for one in cache]
             record, best = views.run_views(opened, lambda one: loaded(one, device), grid, common)
             found = FinishedRun.of(record, cache=best.path)
         else:
-            data = loaded(cache[0] if isinstance(cache, list | tuple) else cache, device)
+            data = loaded(cache[0] if isinstance(cache, list) else cache, device)
             say_batches(data, grid.batch_sizes)
             found = FinishedRun.of(sweeps.run_sweep(data, grid, common), cache=data.cache.path)
         write_report(common.runs_dir)
@@ -185,4 +186,4 @@ def many(value) -> list:
     """A setting given once or as a list, each value once; [] for None."""
     if value is None:
         return []
-    return list(dict.fromkeys(value)) if isinstance(value, list | tuple) else [value]
+    return list(dict.fromkeys(value)) if isinstance(value, list) else [value]

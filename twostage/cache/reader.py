@@ -13,7 +13,7 @@ from twostage.cache.format import PAGE_ROWS, pages_of
 from twostage.cache.pages import CacheBytes, page_rows
 from twostage.cache.validation import Header, open_safely
 from twostage.encoder.settings import short
-from twostage.errors import BadInput
+from twostage.errors import BadInput, row_numbers
 from twostage.files import write_text
 
 LISTED = 50  # faults told one by one
@@ -83,7 +83,7 @@ class FeatureCache:
         return np.bincount(self.split_of, minlength=len(SPLITS)).tolist()
 
     def vectors(self, rows=None, split: str | None = None, out_dtype=None) -> np.ndarray:
-        """The vectors of all documents, of `rows` (indexes in any order) or of one split, each page checked.
+        """The vectors of all documents, of `rows` (numbers in any order, a slice or a mask) or of one split, each page checked.
 
         -> (n, D) in the stored dtype or `out_dtype`. BadInput naming the pages that do not match their digest.
         """
@@ -100,9 +100,7 @@ class FeatureCache:
                 if dtype != stored:
                     out[first : first + len(part)] = part
         else:
-            rows = np.asarray(rows, np.int64)
-            if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-                raise IndexError(f"rows outside 0..{len(self) - 1}")
+            rows = row_numbers(rows, len(self))
             out = np.empty((len(rows), self.hidden_size), dtype)
             order = np.argsort(rows, kind="stable")
             ordered, at = rows[order], 0

@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from twostage.api.settings import AUTO, CHOICES, SMALLEST, whole_number_of
+from twostage.api.settings import AUTO, CHOICES, SMALLEST, largest, whole_number_of
 from twostage.recipes import HIGHEST_RATE, LOWEST_RATE
 
 
@@ -23,6 +23,8 @@ def whole_number(flag: str):
             value = low - 1
         if value < low:
             raise argparse.ArgumentTypeError(f"{flag} must be {whole_number_of(name)}, not {text!r}")
+        if value > largest(name):
+            raise argparse.ArgumentTypeError(f"{flag} must be at most {largest(name):,}, not {text}")
         return value
 
     return parse

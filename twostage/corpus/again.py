@@ -15,7 +15,7 @@ from twostage.corpus.forms import open_table
 from twostage.corpus.layout import Layout, recognise
 from twostage.corpus.table import TablePart, choose_columns
 from twostage.corpus.tree import tree_texts
-from twostage.errors import BadInput, shown
+from twostage.errors import BadInput, row_numbers, shown
 
 ONE = "the same corpus must be on every machine"
 
@@ -34,7 +34,7 @@ def texts_by_row(corpus, rows, otherwise: str) -> list[str]:
     """The texts of these rows, in their order. BadInput saying `otherwise` where one is not the text that its digest is of.
 
     corpus: a Corpus or an Elsewhere."""
-    rows = np.asarray(rows, np.int64).tolist()
+    rows = row_numbers(rows, len(corpus.digest)).tolist()
     if corpus.places is None:
         texts = tree_texts(corpus.root, [corpus.sources[r] for r in rows], corpus.decoder)
     else:

@@ -30,8 +30,10 @@ class Asked:
     split: str | None = None
 
     @staticmethod
-    def of(text: str | list[str] | None, label: str | None, split: str | None) -> "Asked":
-        return Asked((text,) if isinstance(text, str) else tuple(text or ()), label, split)
+    def of(text: str | int | list | None, label: str | int | None, split: str | int | None) -> "Asked":
+        """A data frame may have whole numbers for names."""
+        texts = [] if text is None else [text] if isinstance(text, str | int) else text
+        return Asked(tuple(map(str, texts)), *(name if name is None else str(name) for name in (label, split)))
 
     @property
     def names(self) -> list[str]:

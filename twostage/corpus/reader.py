@@ -55,7 +55,7 @@ class Corpus:
         return len(self.sources)
 
     def texts(self, rows) -> list[str]:
-        """Read the texts of these rows again, in their order. Raises BadInput where one changed since `read_corpus`."""
+        """The texts of these rows (numbers, a slice or a mask), read again in order. BadInput where one changed since `read_corpus`."""
         return texts_by_row(self, rows, "changed while it was in use; run the command again")
 
     def classes_without_train(self) -> list[str]:
@@ -75,8 +75,8 @@ class Corpus:
 
 
 def read_corpus(
-    source, *, text=None, label=None, split=None, per_class: int | None = None, encoding: str = "utf-8-sig",
-    on_undecodable: str = "fail", name: str | None = None,
+    source, *, text: str | int | list | None = None, label: str | int | None = None, split: str | int | None = None,
+    per_class: int | None = None, encoding: str = "utf-8-sig", on_undecodable: str = "fail", name: str | None = None,
 ) -> Corpus:  # fmt: skip
     """Read a labelled corpus in any form; what is kept is a digest per document, not the text.
 
