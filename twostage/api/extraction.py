@@ -1,11 +1,10 @@
 """Stage 1 as calls: a corpus goes through a frozen encoder once, and its vectors land in a cache file for each view."""
 
 import time
-from functools import partial
 from pathlib import Path
 
 from twostage import ranks
-from twostage.api.settings import held, several
+from twostage.api.settings import held, held_with, several
 from twostage.cache.identity import Identity, cache_path
 from twostage.cache.reader import FeatureCache, open_cache, read_facts, verify_cache
 from twostage.cache.writer import CacheWriter, opened
@@ -73,7 +72,7 @@ def plan(corpus, **settings) -> list[str]:
     return [] if ranks.rank() else prepare(corpus, **settings).plan_only()
 
 
-@partial(held, keywords_of=reader.read_corpus)
+@held_with(reader.read_corpus)
 def prepare(
     corpus,
     *,
@@ -165,7 +164,7 @@ def read(source, **reading) -> Corpus:
     return corpus
 
 
-@partial(held, keywords_of=reader.read_corpus)
+@held_with(reader.read_corpus)
 def read_corpus(source, *, cache_dir: str | Path = "cache", progress: bool = False, **reading) -> Corpus:
     """Read a labelled corpus: a path (a folder or file of any form in docs/corpora.md) or the word "demo".
 

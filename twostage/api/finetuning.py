@@ -3,7 +3,6 @@
 import hashlib
 import json
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from twostage import SPLITS, ranks
 from twostage.api.extraction import read, resolve
 from twostage.api.run import FinishedRun
-from twostage.api.settings import held
+from twostage.api.settings import held_with
 from twostage.api.training import many
 from twostage.corpus.reader import Corpus, read_corpus
 from twostage.encoder.checkpoint import find_model
@@ -29,7 +28,7 @@ from twostage.report.tables import comparison_lines
 from twostage.runs.events import require_tensorboard
 
 
-@partial(held, keywords_of=read_corpus)
+@held_with(read_corpus)
 def finetune(
     corpus,
     *,

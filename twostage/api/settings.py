@@ -31,33 +31,42 @@ AUTO = ("micro_batch",)  # which may be the word "auto" instead
 P, R = ParamSpec("P"), TypeVar("R")
 
 
-def held(call: Callable[P, R], keywords_of=None) -> Callable[P, R]:
+def held(call: Callable[P, R]) -> Callable[P, R]:
     """`call`, its arguments held to the tables above and to their annotations before any work: BadInput names the first that is
     not what it may be.
 
     What can be gone through (an array, a Series, a range) becomes a list where a list may stand, numpy's numbers become Python's,
-    a torch.device its name. What has no annotation passes as it is. keywords_of: the function that **keywords go on to.
+    a torch.device its name. What has no annotation passes as it is.
     """
-    signature = inspect.signature(call)
-    onward = inspect.signature(keywords_of).parameters if keywords_of else {}
+    return held_with(lambda: None)(call)
 
-    @functools.wraps(call)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            given = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{call.__name__}: {error}") from None
-        for name, value in given.arguments.items():
-            parameter = signature.parameters[name]
-            if parameter.kind is parameter.VAR_KEYWORD:
-                if unknown := value.keys() - onward.keys():
-                    raise TypeError(f"{call.__name__}: got an unexpected keyword argument {min(unknown)!r}")
-                given.arguments[name] = {key: _as_meant(key, one, onward[key].annotation) for key, one in value.items()}
-            else:
-                given.arguments[name] = _as_meant(name, value, parameter.annotation)
-        return call(*given.args, **given.kwargs)
 
-    return checked
+def held_with(onward: Callable) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The same where **keywords go on to another function: they are held to the annotations of that one."""
+    further = inspect.signature(onward).parameters
+
+    def decorate(call: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(call)
+
+        @functools.wraps(call)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{call.__name__}: {error}") from None
+            for name, value in given.arguments.items():
+                parameter = signature.parameters[name]
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    if unknown := value.keys() - further.keys():
+                        raise TypeError(f"{call.__name__}: got an unexpected keyword argument {min(unknown)!r}")
+                    given.arguments[name] = {key: _as_meant(key, one, further[key].annotation) for key, one in value.items()}
+                else:
+                    given.arguments[name] = _as_meant(name, value, parameter.annotation)
+            return call(*given.args, **given.kwargs)
+
+        return checked
+
+    return decorate
 
 
 def several(value) -> bool:
