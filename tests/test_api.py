@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,8 @@ def test_predictions_of_a_loaded_run_are_those_of_its_own_test_documents(place, 
         loaded.predict("一段文字")
     with pytest.raises(TypeError, match="number 2 is of type NoneType"):
         loaded.predict(["一段文字", None])
+    with pytest.raises(ts.BadInput, match="text number 1: half of a character"):
+        loaded.predict(["\ud83d"])
     loaded.close()
 
 
@@ -221,6 +224,26 @@ def test_rows_are_numbers_a_slice_or_a_mask_and_never_taken_for_something_else(p
         ):
             with pytest.raises(kind):
                 read(wrong)
+
+
+def test_vectors_are_never_those_of_something_else_than_asked_for(place, tmp_path):
+    cache = small_cache(place, tmp_path)
+    for wrong, kind in (
+        ({"split": "dev"}, ts.BadInput),
+        ({"rows": [0], "split": "val"}, TypeError),
+        ({"out_dtype": "int8"}, TypeError),
+    ):
+        with pytest.raises(kind):
+            cache.vectors(**wrong)
+
+
+def test_threads_may_train_side_by_side_into_one_folder(place, tmp_path):
+    cache = small_cache(place, tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda k: ts.train(cache, lr=10.0**-k, epochs=1, runs_dir=tmp_path / "runs"), range(1, 9)))
+    ts.write_report(tmp_path / "runs")
+    assert (tmp_path / "runs" / "results.csv").read_text(encoding="utf-8").count("\n") == 1 + len(runs)
+    assert not list((tmp_path / "runs").rglob("*.partial"))
 
 
 def small_cache(place, folder):

@@ -1,6 +1,7 @@
 """How everything is written: whole or not at all, and on the disk before anything relies on it.
 
-A file or folder is made beside its place as .<name>.<pid>@<host>.partial, fsynced, renamed, and then its folder is fsynced.
+A file or folder is made beside its place as .<name>.<pid>@<host>.partial (.<pid>-<thread>@ by a thread that the main one has
+started), fsynced, renamed, and then its folder is fsynced.
 What a kill leaves of that is swept by the next run. One process at a time writes in a place: take_lock.
 """
 
@@ -12,13 +13,14 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twostage.errors import BadInput
 
-PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>[^.]+))?\.partial", re.DOTALL)
+PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(-\d+)?(@(?P<host>[^.]+))?\.partial", re.DOTALL)
 NAME_BYTES = 150  # of a name that its partial keeps: a file name has room for 255
 OLD = "-replaced"  # a folder on its way out, until what replaces it is on the disk
 FOREIGN_SECONDS = 86_400.0  # a partial of another host, whose processes are not known here, is litter after a day
@@ -34,9 +36,11 @@ def disk_trouble(path: Path, what: str, advice: str = ""):
 
 
 def partial_of(path: Path) -> Path:
-    """Where this process makes what will be called `path`."""
-    name = os.fsdecode(os.fsencode(path.name)[:NAME_BYTES])
-    return path.with_name(f".{name}.{os.getpid()}@{_host()}.partial")
+    """Where this thread makes what will be called `path`."""
+    name, writer = os.fsdecode(os.fsencode(path.name)[:NAME_BYTES]), os.getpid()
+    if threading.current_thread() is not threading.main_thread():
+        writer = f"{writer}-{threading.get_ident()}"
+    return path.with_name(f".{name}.{writer}@{_host()}.partial")
 
 
 @contextlib.contextmanager

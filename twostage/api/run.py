@@ -73,6 +73,10 @@ class FinishedRun:
         for number, text in enumerate(texts, 1):
             if not isinstance(text, str):
                 raise TypeError(f"predict takes a list of texts, but number {number} is of type {type(text).__name__}")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise BadInput(f"text number {number}: half of a character (a lone surrogate) in it: decode it anew") from None
         return self._trained.probabilities(texts) if texts else np.zeros((0, len(self.classes_)), np.float32)
 
     def predict(self, texts) -> list[str]:

@@ -19,6 +19,12 @@ from twostage.files import write_text
 LISTED = 50  # faults told one by one
 
 
+def split_number(name: str) -> int:
+    if name not in SPLITS:
+        raise BadInput(f"no split is called {short(name)}: give train, val or test")
+    return SPLITS.index(name)
+
+
 class FeatureCache:
     """N vectors of D numbers and what belongs to them. Made by open_cache.
 
@@ -60,9 +66,7 @@ class FeatureCache:
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(X, y) of "train", "val" or "test": vectors (n, D) in the stored dtype, labels (n,) int32 into label_names."""
-        if name not in SPLITS:
-            raise BadInput(f"no split is called {short(name)}: give train, val or test")
-        return self.vectors(split=name), self.label[self.split_of == SPLITS.index(name)]
+        return self.vectors(split=name), self.label[self.split_of == split_number(name)]
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {n:,}" for name, n in zip(SPLITS, self._counts(), strict=True))
@@ -88,9 +92,13 @@ class FeatureCache:
         -> (n, D) in the stored dtype or `out_dtype`. BadInput naming the pages that do not match their digest.
         """
         if split is not None:
-            rows = np.flatnonzero(self.split_of == SPLITS.index(split))
+            if rows is not None:
+                raise TypeError("vectors are those of rows or of a split, not of both")
+            rows = np.flatnonzero(self.split_of == split_number(split))
         stored = self.file.tables["vectors"].dtype
         dtype = np.dtype(out_dtype or stored)
+        if dtype.kind != "f":
+            raise TypeError(f"vectors are floating-point numbers: {dtype} would cut them off")
         bad: list[int] = []
         if rows is None:
             out = np.empty((len(self), self.hidden_size), dtype)
