@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests import forked
 from tests.conftest import ROOT, make_bert
-from tests.forked import CONTEXT
 
 BOUND = 180  # seconds that any run here may take on a slow machine
 
@@ -48,7 +48,7 @@ class Ranks:
     def __init__(self, ranks: int, script: str, words: list[str], place: Path, trouble: str = ""):
         self.files = [place / f"{name} {time.monotonic_ns()}" for name in ("out", "log")]
         self.began = time.monotonic()
-        self.process = CONTEXT.Process(target=_agent, args=(ranks, script, words, self.files, trouble))
+        self.process = forked.process(_agent, ranks, script, words, self.files, trouble)
         self.process.start()
 
     def send_signal(self, sign: int) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.conftest import make_bert, make_tree
-from tests.forked import CONTEXT
 
 # Real processes and real SIGKILLs.
 SETTINGS = ["--max-length", 48, "--batch-size", 16, "--epochs", 2, "--lr-scale", 100, "--micro-batch", 4]
@@ -67,9 +67,9 @@ class Folder:
         return [str(one) for one in [*self.argv, *more]]
 
     def start(self, *more):
-        process = CONTEXT.Process(target=child, args=(self.words(*more), str(self.base / "log")))
-        process.start()
-        return process
+        started = forked.process(child, self.words(*more), str(self.base / "log"))
+        started.start()
+        return started
 
     def finish(self, *more) -> int:
         process = self.start(*more)
@@ -166,7 +166,7 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(parts, uninterrupted, tmp_path
 def test_a_full_disk_is_said_in_a_line_and_the_run_can_be_resumed(parts, uninterrupted, tmp_path):
     folder = Folder(tmp_path / "b", *parts)
     limit = 100_000  # bytes a file: less than the weights
-    process = CONTEXT.Process(target=child, args=(folder.words(), str(folder.base / "log"), limit))
+    process = forked.process(child, folder.words(), str(folder.base / "log"), limit)
     process.start()
     ended(process)
     assert process.exitcode == 2
