@@ -153,6 +153,7 @@ def test_a_run_that_is_not_complete_is_refused(place, tmp_path):
         ("train", {"epochs": 0}, "epochs=0: give a whole number of at least 1"),
         ("train", {"epochs": True}, "epochs=True: give a whole number of at least 1"),
         ("train", {"weight_decay": float("nan")}, "weight_decay=nan: give a number from 0 to 1000"),
+        ("train", {"class_weight": np.array([0.5, 1.5])}, "class_weight is of type ndarray: give none or balanced"),
         ("sweep", {"seeds": 0}, "seeds=0: give a whole number of at least 1"),
         ("sweep", {"batch_size": [64, 0]}, "batch_size=0: give a whole number of at least 1"),
         ("train", {"lr": "1e-3"}, "lr='1e-3': give a number or a list of numbers"),

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from twostage import ranks
-from twostage.api.settings import held, held_with, several
+from twostage.api.arguments import held, held_with, several
 from twostage.cache.identity import Identity, cache_path
 from twostage.cache.reader import FeatureCache, open_cache, read_facts, verify_cache
 from twostage.cache.writer import CacheWriter, opened
@@ -123,7 +123,7 @@ def prepare(
 
 
 def _each(name: str, values) -> list:
-    """A setting that may be a list, as one; BadInput where it says nothing or something twice."""
+    """A setting that may be a list, as one; BadInput where it says something twice."""
     values = values if isinstance(values, list) else [values]
     if len(set(values)) < len(values):
         raise BadInput(f"--{name} {' '.join(map(str, values))}: give one value, or several different ones")

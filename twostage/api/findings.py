@@ -3,8 +3,8 @@ and near-duplicates."""
 
 from pathlib import Path
 
+from twostage.api.arguments import held
 from twostage.api.run import FinishedRun
-from twostage.api.settings import held
 from twostage.api.training import loaded
 from twostage.cache.reader import FeatureCache, read_facts
 from twostage.corpus.again import texts_of

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from twostage import SPLITS, ranks
+from twostage.api.arguments import held_with
 from twostage.api.extraction import read, resolve
 from twostage.api.run import FinishedRun
-from twostage.api.settings import held_with
 from twostage.api.training import many
 from twostage.corpus.reader import Corpus, read_corpus
 from twostage.encoder.checkpoint import find_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage.api.settings import held
+from twostage.api.arguments import held
 from twostage.errors import BadInput
 from twostage.heads.sweep_table import sweep_table
 from twostage.models.saved import Trained

@@ -4,8 +4,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from twostage.api.arguments import held
 from twostage.api.run import FinishedRun
-from twostage.api.settings import held
 from twostage.cache.reader import FeatureCache, find_cache
 from twostage.cache.reader import open_cache as open_file
 from twostage.encoder.encoder import resolve_device

@@ -77,7 +77,8 @@ class HeadBank:
         self.team = min(threads, MOST_WORKERS) if alone else 1  # threads that share the parts of a step
         sizes = layer_sizes(trials[0].head, hidden, classes)
         stacked = 1 if deep else len(dealt[0])
-        self.product = trials[0].batch_size * stacked * max(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        widest = max(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.multiplications = trials[0].batch_size * stacked * widest  # of a step's largest product
 
     @staticmethod
     def bytes_for(head: str, hidden: int, classes: int) -> int:
@@ -115,7 +116,7 @@ class HeadBank:
         torch.set_num_threads(self.inner_threads)
         pool = ThreadPoolExecutor(self.workers, initializer=at_work, initargs=(self.inner_threads,))
         try:
-            with quick_float32(self.device, self.product), Team(self.team) as team, pool:
+            with quick_float32(self.device, self.multiplications), Team(self.team) as team, pool:
                 try:
                     return [future.result() for future in [pool.submit(*call, team) for call in calls]]
                 finally:  # also on Ctrl-C: no thread goes on alone
