@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import batched_attention, products
+from twostage.encoder import batched_attention, forward, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -108,13 +108,30 @@ def test_a_document_has_the_same_bits_whatever_is_beside_it(wide_bert, one_threa
             assert vector.tobytes() == alone[row], f"{len(ids[row])} tokens"
 
 
-def test_a_product_in_half_precision_always_has_one_number_of_rows(wide_bert, monkeypatch):
-    rows, multiply = set(), Product.__call__
-    monkeypatch.setattr(Product, "__call__", lambda self, x, room=None: rows.add(len(x)) or multiply(self, x, room))
-    bert = FoldedBert(wide_bert, "pooler", dtype=torch.bfloat16)
-    for lengths in ([3], [20] * 50, [300, 4]):
+@pytest.fixture
+def rows_of_products(monkeypatch):
+    """Of products in bfloat16 for these lengths, with the rule that a processor has."""
+
+    def run(model, lengths, any_rows) -> set[int]:
+        rows, multiply = set(), Product.__call__
+        monkeypatch.setattr(forward, "any_rows", lambda *_: any_rows)
+        monkeypatch.setattr(Product, "__call__", lambda self, x, room=None: rows.add(len(x)) or multiply(self, x, room))
+        bert = FoldedBert(model, "pooler", dtype=torch.bfloat16)
         bert(torch.from_numpy(np.concatenate(some_ids(lengths))), GroupedSpan(equal_length_groups(lengths)))
-    assert rows == {block_rows(512), FEW}
+        return rows
+
+    return run
+
+
+@pytest.mark.parametrize("lengths", [[3], [20] * 50, [300, 4]])
+def test_a_product_in_half_precision_has_one_number_of_rows_where_bits_depend_on_it(wide_bert, rows_of_products, lengths):
+    assert rows_of_products(wide_bert, lengths, any_rows=False) == {block_rows(512), FEW}
+
+
+def test_no_row_of_a_product_in_half_precision_is_in_vain_where_bits_do_not_depend_on_it(wide_bert, rows_of_products):
+    assert block_rows(512) == 512
+    assert rows_of_products(wide_bert, [3], any_rows=True) == {FEWEST_ROWS}
+    assert rows_of_products(wide_bert, [20] * 50, any_rows=True) == {1000, 500, 50}  # all, two blocks, one [CLS] each
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

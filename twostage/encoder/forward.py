@@ -31,11 +31,13 @@ from twostage.encoder.products import (
     FEWEST_ROWS,
     Float32ByOneDNN,
     Product,
+    any_rows,
     batches_by_onednn,
     block_rows,
     filled,
     has_avx512,
     in_blocks,
+    in_even_blocks,
 )
 from twostage.memory import room
 
@@ -72,6 +74,7 @@ class FoldedBert:
         self.views = [(pooling, -1)] if isinstance(pooling, str) else list(pooling)
         self.on_gpu = self.device.type == "cuda"
         self.float32_by_onednn = batches_by_onednn(self.device.type, dtype)
+        self.any_rows = any_rows(self.device.type, dtype)
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
@@ -141,8 +144,8 @@ class FoldedBert:
     def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same for the next layer,
         and as views have them; none where nobody asks."""
-        qkv = self.joined([layer.qkv(x.to(self.dtype)) for x in blocks])  # (total or more, 3D)
-        q, k, v = qkv.chunk(3, dim=-1)
+        one_by_one = blocks if not self.any_rows else [self.joined(blocks)]
+        q, k, v = self.joined([layer.qkv(x.to(self.dtype)) for x in one_by_one]).chunk(3, dim=-1)  # (total or more, D) each
         attended = span.attend(q[: len(span.positions)], k, v, self.heads)
         stream, tokens = [], []
         for a, x in zip(self.cut(attended), blocks, strict=True):
@@ -196,15 +199,15 @@ class FoldedBert:
         if self.on_gpu:
             return [x]
         if self.dtype != torch.float32:
-            return in_blocks(x, rows or self.block)
+            return in_even_blocks(x, self.block) if self.any_rows else in_blocks(x, rows or self.block)
         return in_blocks(x, FEWEST_ROWS) if rows and not has_avx512() else [filled(x, FEWEST_ROWS)]
 
     def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
-        """Blocks (n, width) in one matrix."""
+        """Blocks (n, width) in one matrix, of the dtype that products take."""
         if len(blocks) == 1:
-            return blocks[0]
+            return blocks[0].to(self.dtype)
         rows, (_, width) = sum(map(len, blocks)), blocks[0].shape
-        return torch.cat(blocks, out=wide(rows, width, blocks[0].dtype))
+        return torch.cat(blocks, out=wide(rows, width, self.dtype))
 
     def few(self, compute, *inputs: torch.Tensor) -> torch.Tensor:
         """compute(*inputs) of one row a document."""

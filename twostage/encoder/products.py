@@ -6,9 +6,10 @@ weights out anew each time. oneDNN with packed weights, operations that torch.co
 Batched products of two activations (attention) go to MKL too unless torch is told that it may round float32 to bfloat16: then oneDNN
 gets them, and where it has no AMX it computes in float32 all the same, at twice the rate of MKL's AVX2 path.
 
-The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so on a
-CPU half precision always has one number of rows a product. MKL has other kernels for fewer than FEWEST_ROWS rows, and without AVX-512
-for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of FEWEST_ROWS there.
+The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so half
+precision always has one number of rows a product there, and wherever oneDNN does not have packed weights. MKL has other kernels for
+fewer than FEWEST_ROWS rows, and without AVX-512 for the last of more; oneDNN in float32 has not. So [CLS] rows go in blocks of
+FEWEST_ROWS there.
 """
 
 import contextlib
@@ -70,6 +71,11 @@ def can_pack(device: str, dtype: torch.dtype) -> bool:
         got = _onednn(rows, torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK), None, True)
         return torch.allclose(got.float(), F.gelu(rows.float()), atol=1e-5 if dtype == torch.float32 else 2e-2)
     return False
+
+
+def any_rows(device: str, dtype: torch.dtype) -> bool:
+    """Whether a product of FEWEST_ROWS rows or more in half precision gives each row the same bits however many there are."""
+    return can_pack(device, dtype) and not has_amx()
 
 
 @functools.cache
@@ -141,6 +147,11 @@ def made_by_intel() -> bool:
 def in_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
     """x (n, …) in blocks of exactly `rows` rows."""
     return [filled(block, rows) for block in x.split(rows)]
+
+
+def in_even_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
+    """x (n, …) in as few blocks of at most `rows` rows as can be, none of which has fewer than FEWEST_ROWS."""
+    return [filled(block, FEWEST_ROWS) for block in x.tensor_split(-(-len(x) // rows))]
 
 
 def filled(x: torch.Tensor, rows: int) -> torch.Tensor:
