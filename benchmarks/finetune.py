@@ -88,6 +88,7 @@ def ours(args, device, changes: dict) -> list[float]:
     from twostage.finetuning.trainer import FineTuner
     from twostage.models.classifier import join
     from twostage.models.head import build_head
+    from twostage.models.products import quick_float32
     from twostage.runs.folder import create_run
 
     seconds = []
@@ -118,7 +119,8 @@ def ours(args, device, changes: dict) -> list[float]:
         tuner._save_checkpoint = lambda *_: None
         tuner.add_callback(Stopwatch())
         tuner.bar, tuner.started = Silent(), time.monotonic()
-        tuner.train()
+        with quick_float32(device):
+            tuner.train()
     return seconds
 
 
