@@ -138,6 +138,7 @@ class PaddedSpan:
         self.mask = self.real[:, None, None]  # (B, 1, 1, T)
 
     def _padded(self, part, heads):
+        part = part[: len(self.rows)]  # rows that fill up a product may follow
         full = part.new_zeros(self.b * self.t, part.shape[-1]).index_copy_(0, self.rows, part)
         return full.view(self.b, self.t, heads, -1).transpose(1, 2)
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 BLOCK = 256  # rows of a product of tokens on a CPU: its input and output stay in the cache of a core
 NARROW = 768  # inputs: below that a block is twice as high
 FEW = 32  # rows of a product of [CLS] tokens in bfloat16
-FEWEST_ROWS = 16  # of a product in float32
+FEWEST_ROWS = 16  # of a product; their number is a multiple of it, for oneDNN keeps a kernel for each that it has met
 
 
 def block_rows(width: int) -> int:
@@ -150,11 +150,13 @@ def in_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
 
 
 def in_even_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
-    """x (n, …) in as few blocks of at most `rows` rows as can be, none of which has fewer than FEWEST_ROWS."""
-    return [filled(block, FEWEST_ROWS) for block in x.tensor_split(-(-len(x) // rows))]
+    """x (n, …) in as few blocks of at most `rows` rows as can be, each of a multiple of FEWEST_ROWS."""
+    many = -(-len(x) // rows)
+    each = -(-len(x) // (many * FEWEST_ROWS)) * FEWEST_ROWS
+    return [filled(block, FEWEST_ROWS) for block in x.split(each)]
 
 
 def filled(x: torch.Tensor, rows: int) -> torch.Tensor:
-    """x with at least `rows` rows: copies of the last one fill it up."""
-    short = rows - len(x)
-    return torch.cat([x, x[-1:].expand(short, *x.shape[1:])]) if short > 0 else x
+    """x with a multiple of `rows` rows: copies of the last one fill it up."""
+    short = -len(x) % rows
+    return torch.cat([x, x[-1:].expand(short, *x.shape[1:])]) if short else x
