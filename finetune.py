@@ -10,12 +10,20 @@ import sys
 import twostage as ts
 from twostage import cli
 from twostage.api.settings import BOUNDS, CHOICES
+from twostage.memory import keep_freed_memory
 
 SETTINGS = (
     *cli.CORPUS_SETTINGS, *cli.ENCODER_SETTINGS, "head", "encoder_lr", "head_lr", "epochs", "batch_size", "micro_batch",
     "activation_checkpointing", "checkpoint_minutes", "warmup_fraction", "weight_decay", "class_weight", "activation",
     "init_head", "lr_scale", "resume", "tensorboard", "seed", "runs_dir", "cache_dir",
 )  # fmt: skip
+
+ENVIRONMENT = {  # read when torch is loaded
+    # A thread that waits for one which another program holds up sleeps soon, and gives way.
+    "GOMP_SPINCOUNT": "10000",
+    # oneDNN makes a kernel for each shape of batch; each that it keeps stands between pieces of freed memory, which cannot join.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+}
 
 EXAMPLES = """examples:
   python finetune.py THUCNews --recipe B4C3 B4C4 B4 --max-length 256
@@ -74,8 +82,9 @@ def build_parser() -> cli.Parser:
 
 def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
-    # Read when torch is loaded: a thread that waits for one which another program holds up sleeps soon, and gives way.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    keep_freed_memory()
     found = ts.finetune(args.corpus, recipe=args.recipe, **{name: getattr(args, name) for name in SETTINGS})
     runs = found if args.recipe else [found]
 

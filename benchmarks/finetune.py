@@ -7,11 +7,12 @@ python benchmarks/finetune.py --device cpu --layers 2 --hidden 256 --batch-size 
 Every contender is a process of its own, so that its memory is its own. The model has seeded random weights: speed and memory
 are those of a trained one. Documents are random tokens, all of --max-length (full) or of 16 to --max-length (mixed). The first two
 steps are not timed. On a GPU memory is what tensors took at most, on a CPU what the process took at most. A micro-batch of 16 is
-what --micro-batch auto, the default, takes of documents of 256 tokens on a CPU.
+what --micro-batch auto, the default, takes of documents of 256 tokens on a CPU. Ours has the environment that finetune.py gives itself.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from finetune import ENVIRONMENT  # the script's, of the repository's root
 
 CONTENDERS = {
     "float32 loop, padded": "loop",
@@ -86,6 +89,7 @@ def ours(args, device, changes: dict) -> list[float]:
     from twostage.encoder.encoder import resolve_dtype
     from twostage.finetuning.parts import TrainingPlan
     from twostage.finetuning.trainer import FineTuner
+    from twostage.memory import keep_freed_memory
     from twostage.models.classifier import join
     from twostage.models.head import build_head
     from twostage.models.products import quick_float32
@@ -119,6 +123,7 @@ def ours(args, device, changes: dict) -> list[float]:
         tuner._save_checkpoint = lambda *_: None
         tuner.add_callback(Stopwatch())
         tuner.bar, tuner.started = Silent(), time.monotonic()
+        keep_freed_memory()
         with quick_float32(device):
             tuner.train()
     return seconds
@@ -185,7 +190,9 @@ def main() -> None:
     first = None
     for name in CONTENDERS:
         flags = [f"--{key.replace('_', '-')}={value}" for key, value in vars(args).items() if key != "only"]
-        made = subprocess.run([sys.executable, __file__, *flags, "--only", name], capture_output=True, text=True)
+        environment = os.environ | (ENVIRONMENT if name.startswith("ours") else {})
+        command = [sys.executable, __file__, *flags, "--only", name]
+        made = subprocess.run(command, env=environment, capture_output=True, text=True)
         if made.returncode:
             print(f"| {name:32} | {made.stderr.strip().splitlines()[-1][:80]} | | |")
             continue

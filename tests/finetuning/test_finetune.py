@@ -483,18 +483,18 @@ import os, runpy, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            print("torch, waiting", os.environ.get("GOMP_SPINCOUNT"))
+            print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY"))
 sys.meta_path.insert(0, Watch())
 sys.argv = ["finetune.py", "nowhere"]
 runpy.run_path("finetune.py", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("given, waiting", [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
-def test_how_long_threads_wait_awake_is_set_before_torch_is_loaded_unless_the_user_has(given, waiting):
-    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+@pytest.mark.parametrize("given, found", [({}, "10000 64"), ({"GOMP_SPINCOUNT": "7"}, "7 64")])
+def test_waiting_threads_and_kept_kernels_are_set_before_torch_is_loaded_unless_the_user_has(given, found):
+    environment = {name: value for name, value in os.environ.items() if name not in finetune.ENVIRONMENT} | given
     run = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert run.returncode == 2 and run.stdout == f"torch, waiting {waiting}\n", run.stderr
+    assert run.returncode == 2 and run.stdout == f"{found}\n", run.stderr
 
 
 def test_a_split_without_documents_is_refused(tiny_bert, tmp_path):
