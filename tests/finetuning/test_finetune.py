@@ -13,6 +13,7 @@ import torch
 import finetune
 from tests.conftest import ROOT, expect_refusal, make_bert, make_tree, read_json, run_script
 from twostage.encoder.encoder import load_bert, load_tokenizer
+from twostage.encoder.products import batches_by_onednn
 from twostage.errors import BadInput
 from twostage.finetuning.batches import global_batches
 from twostage.finetuning.dataset import TokenRows
@@ -495,6 +496,15 @@ def test_waiting_threads_and_kept_kernels_are_set_before_torch_is_loaded_unless_
     environment = {name: value for name, value in os.environ.items() if name not in finetune.ENVIRONMENT} | given
     run = subprocess.run([sys.executable, "-c", WATCH], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 2 and run.stdout == f"{found}\n", run.stderr
+
+
+def test_fine_tuning_trains_with_torch_set_for_its_float32_products(news, tiny_bert, tmp_path, monkeypatch):
+    seen, fit = [], FineTuner.fit
+    monkeypatch.setattr(FineTuner, "fit", lambda self: seen.append(torch.backends.mkldnn.matmul.fp32_precision) or fit(self))
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    finetune.main(arguments(news, tiny_bert, tmp_path / "runs", "--recipe", "B4C3", "--epochs", 1))
+    assert seen == ["bf16" if batches_by_onednn("cpu", torch.float32) else before]
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_a_split_without_documents_is_refused(tiny_bert, tmp_path):
