@@ -144,8 +144,8 @@ class FoldedBert:
     def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same for the next layer,
         and as views have them; none where nobody asks."""
-        one_by_one = blocks if not self.any_rows else [self.joined(blocks)]
-        q, k, v = self.joined([layer.qkv(x.to(self.dtype)) for x in one_by_one]).chunk(3, dim=-1)  # (total or more, D) each
+        parts = [self.joined(blocks)] if self.any_rows else blocks
+        q, k, v = self.joined([layer.qkv(x.to(self.dtype)) for x in parts]).chunk(3, dim=-1)  # (total or more, D) each
         attended = span.attend(q[: len(span.positions)], k, v, self.heads)
         stream, tokens = [], []
         for a, x in zip(self.cut(attended), blocks, strict=True):
