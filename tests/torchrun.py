@@ -40,7 +40,7 @@ def kill_all(agent: int) -> None:
 
 
 class Ranks:
-    """Ranks that torchrun's agent has forked: script(*words) in each, with its environment and its signals.
+    """Ranks that torchrun's agent has started: script(*words) in each, with its environment and its signals.
 
     script: of the name of a module, in which main(argv) is called. trouble: Python for what is to go wrong, run before it.
     """
@@ -58,7 +58,7 @@ class Ranks:
         """As `ended`."""
         self.process.join(BOUND)
         if self.process.is_alive():
-            kill_all(self.process.pid)
+            self.process.terminate()  # and the agent its ranks
             raise AssertionError(f"waited {BOUND} s for ranks to end; they said: {self.files[1].read_text()}")
         self.seconds = time.monotonic() - self.began
         return self.process.exitcode, *(file.read_text(encoding="utf-8") for file in self.files)
@@ -104,27 +104,36 @@ def _agent(ranks: int, script: str, words: list[str], files: list[Path], trouble
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.disable()  # the agent's own report
-    for number, file in enumerate(files, 1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    speak_into(files)
+    # Not forked from here: the agent has threads, and a lock that one of them holds (of getaddrinfo, say) is held in a fork for ever.
+    forked.use_the_server_that_forked_this()
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=ranks, start_method="fork", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        max_restarts=0, monitor_interval=1,  # rank 0 hears of a rank that is gone before the agent ends it too
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, start_method="forkserver", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0,
+        monitor_interval=1,  # rank 0 hears of a rank that is gone before the agent ends it too
     )  # fmt: skip
     try:
-        elastic_launch(config, _rank)(script, words, trouble)
+        elastic_launch(config, _rank)(script, words, files, trouble)
     except BaseException as error:
         print(f"agent: {type(error).__name__}", file=sys.stderr, flush=True)  # its report is not ours
         os._exit(1)
     os._exit(0)
 
 
-def _rank(script: str, words: list[str], trouble: str) -> None:
+def speak_into(files: list[Path]) -> None:
+    """Let this process's standard output and standard error end up in these files, behind what is there."""
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+
+
+def _rank(script: str, words: list[str], files: list[Path], trouble: str) -> None:
     import importlib
 
     import torch
 
     from twostage.cli import run
 
+    speak_into(files)
     torch.set_num_threads(1)
     sys.argv = [f"{script}.py"]
     exec(trouble, {"rank": int(os.environ["RANK"])})
