@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import batched_attention, forward, products
+from twostage.encoder import forward, fused_attention, fused_norm, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -91,9 +91,23 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def kernels(monkeypatch):
+    """Use code of our own where this processor has it, or leave it all to torch."""
+
+    def use(own: bool) -> None:
+        if not own:
+            monkeypatch.setattr(fused_attention, "suits", lambda *_: False)
+            monkeypatch.setattr(fused_norm, "suits", lambda *_: False)
+
+    return use
+
+
 @pytest.mark.parametrize("pooling", ["cls", "pooler", "mean", "max"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_document_has_the_same_bits_whatever_is_beside_it(wide_bert, one_thread, dtype, pooling):
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_document_has_the_same_bits_whatever_is_beside_it(wide_bert, one_thread, dtype, pooling, fused, kernels):
+    kernels(fused)
     bert, rng = FoldedBert(wide_bert, pooling, dtype=dtype), np.random.default_rng(0)
     ids = some_ids([3, 3, 9, 20, 21, 21, 21, 40, 64, 65, 99, 128, 250, 257, 300, 411])
 
@@ -136,7 +150,9 @@ def test_no_row_of_a_product_in_half_precision_is_in_vain_where_bits_do_not_depe
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [20, 50, 64, 79])
-def test_keys_go_on_into_the_rows_that_follow_and_take_no_share_of_attention(dtype, tokens):
+@pytest.mark.parametrize("fused", [True, False])
+def test_keys_go_on_into_the_rows_that_follow_and_take_no_share_of_attention(dtype, tokens, fused, kernels):
+    kernels(fused)
     torch.manual_seed(0)
     qkv = torch.randn(3 * tokens + 5, 3 * 64).to(dtype)
     qkv[3 * tokens :] = 1e4  # whatever stands there, if there is anything
@@ -159,61 +175,117 @@ def softmax_attention(q, k, v, documents, heads, scale):
     return (torch.softmax(q @ k.transpose(2, 3) * scale, -1) @ v).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("tokens", [2, 16, 21, 130, 400])  # 400: in parts
-def test_powers_of_two_are_softmax(dtype, tokens):
-    q, k, v = documents_of(3, tokens, dtype=dtype)
-    got = batched_attention.attend(q, k, v, 3, 2, 32**-0.5).double()
-    bound = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, 32**-0.5), atol=bound, rtol=0)
+def fused(q, k, v, documents, heads, scale):
+    starts = (torch.arange(documents + 1) * (len(rows) // documents) for rows in (q, k))
+    return fused_attention.attend(q, k, v, *starts, heads, scale)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.fixture(params=["float32 of this processor", "float32 by 8 lanes", "bfloat16"])
+def fused_dtype(request, monkeypatch):
+    """The dtypes that fused attention takes here, and the code for a processor that has AVX2 alone."""
+    dtype = torch.bfloat16 if request.param == "bfloat16" else torch.float32
+    if not fused_attention.suits("cpu", dtype, 32):
+        pytest.skip("this processor takes another attention")
+    if "8 lanes" in request.param:
+        monkeypatch.setattr(fused_attention, "lanes", lambda: 8)
+    return dtype
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 15, 16, 17, 21, 49, 130, 400])
+@pytest.mark.parametrize("width", [32, 64, 96])  # of a head: fewer registers than are taken at a time, as many, and a rest
+def test_fused_attention_is_softmax_of_the_scores_times_the_values(fused_dtype, tokens, width):
+    q, k, v = documents_of(3, tokens, width=2 * width, dtype=fused_dtype)
+    got = fused(q, k, v, 3, 2, width**-0.5).double()
+    bound = 1e-5 if fused_dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, width**-0.5), atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 6, 12])
+def test_fused_attention_takes_other_queries_than_its_keys(fused_dtype, queries):
+    q = documents_of(3, queries, dtype=fused_dtype)[0]
+    _, k, v = documents_of(3, 21, dtype=fused_dtype)
+    bound = 1e-5 if fused_dtype == torch.float32 else 2e-2
+    wanted = softmax_attention(q, k, v, 3, 2, 0.2)
+    torch.testing.assert_close(fused(q, k, v, 3, 2, 0.2).double(), wanted, atol=bound, rtol=0)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
-def test_scores_beyond_the_powers_of_float32_are_seen_and_computed_by_softmax(dtype, sign):
-    q, k, v = (part.clone() for part in documents_of(3, 21, dtype=dtype))
+def test_fused_attention_takes_scores_beyond_the_powers_of_float32(fused_dtype, sign):
+    q, k, v = (part.clone() for part in documents_of(3, 21, dtype=fused_dtype))
     q[21:42, :32], k[21:42, :32] = 30, sign * 10  # one head of the second document: scores of ±1,700
-    k[21:42, :32] += 0.5 * torch.arange(21)[:, None].to(dtype) / 21
-    got = batched_attention.attend(q, k, v, 3, 2, 32**-0.5).double()
-    bound = 1e-4 if dtype == torch.float32 else 3e-2
+    k[21:42, :32] += 0.5 * torch.arange(21)[:, None].to(fused_dtype) / 21
+    got = fused(q, k, v, 3, 2, 32**-0.5).double()
+    bound = 1e-4 if fused_dtype == torch.float32 else 3e-2
     torch.testing.assert_close(got, softmax_attention(q, k, v, 3, 2, 32**-0.5), atol=bound, rtol=0)
 
 
-def test_scores_that_are_no_numbers_stay_none_and_touch_no_other_document():
-    q, k, v = (part.clone() for part in documents_of(2, 21))
-    q[:21] = torch.nan
-    got = batched_attention.attend(q, k, v, 2, 2, 32**-0.5)
-    assert torch.isnan(got[:21]).all() and torch.isfinite(got[21:]).all()
+def test_scores_that_are_no_numbers_stay_none_and_touch_no_other_document(fused_dtype):
+    for part in range(3):
+        parts = [one.clone() for one in documents_of(2, 21, dtype=fused_dtype)]
+        parts[part][:21] = torch.nan
+        got = fused(*parts, 2, 2, 32**-0.5)
+        assert torch.isnan(got[:21]).all() and torch.isfinite(got[21:]).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [2, 7, 21, 33, 130])
-def test_attention_by_powers_of_two_has_the_same_bits_in_any_batch(dtype, tokens):
-    if not products.batches_by_onednn("cpu", dtype):
-        pytest.skip("this processor takes another kernel")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as a lane has
+def test_fused_attention_has_the_same_bits_in_any_batch_and_in_any_place_of_memory(fused_dtype, tokens):
+    q, k, v = documents_of(9, tokens, dtype=fused_dtype, width=768)
+    together = fused(q, k, v, 9, 12, 0.125)
+    for one in (0, 4, 8):
+        alone = slice(one * tokens, (one + 1) * tokens)
+        assert torch.equal(fused(q[alone], k[alone], v[alone], 1, 12, 0.125), together[alone])
+
+
+def test_code_of_our_own_is_taken_wherever_a_processor_has_the_registers_for_it():
+    assert (
+        fused_attention.suits("cpu", torch.float32, 32) == fused_norm.suits("cpu", torch.float32, 32) == bool(products.lanes())
+    )
+    here = products.has_avx512() and products.has_bfloat16()
+    assert fused_attention.suits("cpu", torch.bfloat16, 64) == (here and not products.has_amx())
+
+
+@pytest.mark.parametrize("width", [16, 64, 80, 384])  # registers of 16 lanes: 1, 4, 5, 24
+def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(width):
+    if not products.lanes():
+        pytest.skip("this processor takes torch's norm")
+    torch.manual_seed(0)
+    x, y, norm = torch.randn(7, width) * 3 + 50, torch.randn(7, width), (torch.randn(width), torch.randn(width))
+    for dtype in (torch.float32, torch.bfloat16):
+        wanted = F.layer_norm(x.double() + y.to(dtype).double(), (width,), *(part.double() for part in norm), 1e-12)
+        kept = x.clone()
+        out, taken = fused_norm.add_norm(kept, y.to(dtype), norm, 1e-12, torch.empty_like(x))
+        torch.testing.assert_close(out.double(), wanted, atol=1e-4, rtol=0)
+        assert torch.equal(kept, x) and torch.equal(taken, out.to(dtype))
+        assert fused_norm.add_norm(kept, y.to(dtype), norm, 1e-12)[0] is kept and torch.equal(kept, out)
+
+
+@pytest.mark.parametrize("missing", [ImportError, RuntimeError])
+def test_without_llvm_or_where_it_refuses_the_code_attention_goes_another_way(missing, tiny_bert, monkeypatch):
+    ids, span = torch.from_numpy(np.concatenate(some_ids([40] * 20))), EqualSpan(20, 40)
+    fused_vectors = FoldedBert(load_bert(tiny_bert), "mean")(ids, span)
+
+    def refuse(*_):
+        raise missing("no LLVM")
+
+    monkeypatch.setattr(fused_attention, "kernel", refuse)
+    fused_attention.suits.cache_clear()
     try:
-        with products.Float32ByOneDNN():
-            q, k, v = documents_of(9, tokens, dtype=dtype, width=768)
-            together = batched_attention.attend(q, k, v, 9, 12, 0.125)
-            for one in (0, 4, 8):
-                alone = slice(one * tokens, (one + 1) * tokens)
-                assert torch.equal(batched_attention.attend(q[alone], k[alone], v[alone], 1, 12, 0.125), together[alone])
+        assert not fused_attention.suits("cpu", torch.float32, 16)
+        torch.testing.assert_close(FoldedBert(load_bert(tiny_bert), "mean")(ids, span), fused_vectors, atol=2e-6, rtol=0)
     finally:
-        torch.set_num_threads(before)
+        fused_attention.suits.cache_clear()
 
 
-def test_attention_of_a_forward_finds_torch_set_for_it(tiny_bert, monkeypatch):
+def test_batched_products_of_a_forward_find_torch_set_for_them(tiny_bert, monkeypatch):
     if not products.batches_by_onednn("cpu", torch.float32):
         pytest.skip("this processor takes another kernel")
-    set_to, attend = [], batched_attention.attend
+    set_to, multiply = [], torch.bmm
 
     def watched(*args):
         set_to.append(torch.backends.mkldnn.matmul.fp32_precision)
-        return attend(*args)
+        return multiply(*args)
 
-    monkeypatch.setattr(batched_attention, "attend", watched)
+    monkeypatch.setattr(torch, "bmm", watched)
     FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([40] * 20))), EqualSpan(20, 40))
     assert set(set_to) == {"bf16"}
 

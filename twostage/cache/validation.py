@@ -73,7 +73,7 @@ def read_structure(file: h5py.File, file_size: int) -> tuple[Header, dict[str, T
         raise Refused("has a user block")
     settings = read_attributes(root)
     if settings["format"] not in FORMATS:
-        raise Refused(f"is of format {settings['format']}, this program reads formats {' and '.join(map(str, FORMATS))}")
+        raise Refused(f"is of format {settings['format']}, this program reads formats 1 to {FORMATS[-1]}")
     if settings["store_dtype"] not in STORE_DTYPES:
         raise Refused(f"stores {settings['store_dtype']!r}")
     fingerprint = settings["fingerprint"]

@@ -7,7 +7,7 @@ for a query of [CLS] alone (or several, one after another), and mean and max for
 import torch
 from torch.nn import functional as F
 
-from twostage.encoder import batched_attention
+from twostage.encoder import fused_attention
 
 LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers in a register: the rest goes one by one
 
@@ -18,7 +18,8 @@ class EqualSpan:
     def __init__(self, documents: int, tokens: int, device="cpu"):
         self.b, self.t = documents, tokens
         self.positions = torch.arange(tokens, device=device).repeat(documents)
-        self.first = torch.arange(0, documents * tokens, tokens, device=device)
+        self.starts = torch.arange(documents + 1, device=device) * tokens
+        self.first = self.starts[:-1]
         self.over = -tokens % LANES if torch.device(device).type == "cpu" else 0
         self.mask = torch.zeros(tokens + self.over)
         self.mask[tokens:] = -torch.inf
@@ -28,8 +29,8 @@ class EqualSpan:
 
         Keys go on to a multiple of LANES, into the rows that follow: the mask takes them out again.
         """
-        if batched_attention.suits(q, heads, self.t, self.t):
-            return batched_attention.attend(q, k[: len(q)], v[: len(q)], self.b, heads, (q.shape[1] // heads) ** -0.5)
+        if fused(q, heads):
+            return fused_attention.attend(q, k, v, self.starts, self.starts, heads, (q.shape[1] // heads) ** -0.5)
         k, v = (self._keys(part, heads) for part in (k, v))
         mask = self.mask.to(q.dtype).view(1, 1, 1, -1) if self.over else None
         attended = F.scaled_dot_product_attention(self._by_head(q, heads), k, v, attn_mask=mask)  # (B, H, T, d)
@@ -37,8 +38,10 @@ class EqualSpan:
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         """The same for one query a document or several, one after another, and no row too many."""
-        if batched_attention.suits(q, heads, len(q) // self.b, self.t):
-            return batched_attention.attend(q, k, v, self.b, heads, scale or (q.shape[1] // heads) ** -0.5)
+        if fused(q, heads):
+            return fused_attention.attend(
+                q, k, v, every(len(q), self.b), self.starts, heads, scale or (q.shape[1] // heads) ** -0.5
+            )
         q, k, v = (self._by_head(part, heads) for part in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -70,14 +73,21 @@ class GroupedSpan:
         self.rows = [documents * tokens for documents, tokens in groups]
         self.documents = [documents for documents, _ in groups]
         self.positions = torch.cat([part.positions for part in self.parts])
-        self.starts = torch.tensor([0, *self.rows[:-1]]).cumsum(0).tolist()
-        self.first = torch.cat([part.first + start for part, start in zip(self.parts, self.starts, strict=True)])
+        lengths = torch.tensor([part.t for part in self.parts]).repeat_interleave(torch.tensor(self.documents))
+        self.starts = F.pad(lengths.cumsum(0), (1, 0))  # (B + 1,)
+        self.first = self.starts[:-1]
 
     def attend(self, q, k, v, heads: int) -> torch.Tensor:
-        places = zip(self.parts, self.starts, q.split(self.rows), strict=True)
+        if fused(q, heads):
+            return fused_attention.attend(q, k, v, self.starts, self.starts, heads, (q.shape[1] // heads) ** -0.5)
+        at = [sum(self.rows[:i]) for i in range(len(self.rows))]
+        places = zip(self.parts, at, q.split(self.rows), strict=True)
         return torch.cat([part.attend(own, k[at:], v[at:], heads) for part, at, own in places])
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
+        if fused(q, heads):
+            queries = every(len(q), len(self.first))
+            return fused_attention.attend(q, k, v, queries, self.starts, heads, scale or (q.shape[1] // heads) ** -0.5)
         each = len(q) // sum(self.documents)  # queries a document
         pieces = q.split([documents * each for documents in self.documents]), k.split(self.rows), v.split(self.rows)
         return torch.cat([part.attend_first(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])
@@ -154,6 +164,15 @@ class PaddedSpan:
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
 
     mean, max = PackedSpan.mean, PackedSpan.max
+
+
+def fused(q: torch.Tensor, heads: int) -> bool:
+    return fused_attention.suits(q.device.type, q.dtype, q.shape[1] // heads)
+
+
+def every(rows: int, documents: int) -> torch.Tensor:
+    """Where the rows of each document start where all have as many."""
+    return torch.arange(documents + 1) * (rows // documents)
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> bool:

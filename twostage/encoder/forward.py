@@ -25,6 +25,7 @@ import torch
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from twostage.encoder import fused_attention, fused_norm
 from twostage.encoder.family import pad_of_positions
 from twostage.encoder.products import (
     FEW,
@@ -42,6 +43,7 @@ from twostage.encoder.products import (
 from twostage.memory import room
 
 OF_ALL_TOKENS = {"mean", "max"}  # poolings that every token goes into
+Taken = tuple[torch.Tensor, torch.Tensor]  # rows of the stream, and the same in the dtype that products take
 
 
 @dataclass
@@ -78,6 +80,8 @@ class FoldedBert:
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
+        self.fused_norm = fused_norm.suits(self.device.type, dtype, self.width)
+        fused_attention.suits(self.device.type, dtype, self.width // self.heads)  # its code is made here, not in each lane
         self.activation = ACT2FN[config.hidden_act] if isinstance(config.hidden_act, str) else config.hidden_act
         if gelu := config.hidden_act == "gelu":
             self.activation = lambda up: up  # a part of the product
@@ -126,10 +130,10 @@ class FoldedBert:
         """The same, by whatever kernels torch is set to."""
         at = span.positions if self.pad is None else positions_after_pad(ids, span.positions, self.pad)
         x = F.embedding(ids, self.words) + F.embedding(at, self.positions)  # (total, D)
-        blocks, found = [self.normed(part, self.norm0) for part in self.cut(x)], {}
+        blocks, found = [self.as_taken(self.normed(part, self.norm0)) for part in self.cut(x)], {}
         for layer in self.layers:
             if layer.first is not None:
-                found["cls", layer.number] = first = self.first_of_layer(layer, torch.cat(blocks)[: len(ids)], span)
+                found["cls", layer.number] = first = self.first_of_layer(layer, *self.whole(blocks, len(ids)), span)
                 if "pooler" in layer.asked:
                     found["pooler", layer.number] = self.few(self.pooled, first)
             if layer.qkv is None:
@@ -141,27 +145,33 @@ class FoldedBert:
         vectors = [found[view].float() for view in self.views]
         return torch.stack(vectors) if len(vectors) > 1 else vectors[0]
 
-    def one_layer(self, layer: Layer, blocks: list[torch.Tensor], span) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def one_layer(self, layer: Layer, blocks: list[Taken], span) -> tuple[list[Taken], list[torch.Tensor]]:
         """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same for the next layer,
         and as views have them; none where nobody asks."""
-        parts = [self.joined(blocks)] if self.any_rows else blocks
-        q, k, v = self.joined([layer.qkv(x.to(self.dtype)) for x in parts]).chunk(3, dim=-1)  # (total or more, D) each
+        parts = [taken for _, taken in blocks]
+        parts = [self.joined(parts)] if self.any_rows else parts
+        q, k, v = self.joined([layer.qkv(rows) for rows in parts]).chunk(3, dim=-1)  # (total or more, D) each
         attended = span.attend(q[: len(span.positions)], k, v, self.heads)
+        asked = bool(layer.asked & OF_ALL_TOKENS)
+        norms = [layer.own] * asked + [layer.norm2] * (layer.norm2 is not None)
         stream, tokens = [], []
-        for a, x in zip(self.cut(attended), blocks, strict=True):
-            x = self.rest_of_layer(layer, a, x)
-            if layer.asked & OF_ALL_TOKENS:
-                tokens.append(self.normed(x, layer.own))
-            if layer.norm2 is not None:
-                stream.append(self.normed(x, layer.norm2))
+        for a, (x, _) in zip(self.cut(attended), blocks, strict=True):
+            normed = self.added(*self.feed_forward(layer, a, x), layer.down, *norms)
+            tokens += [x for x, _ in normed[:asked]]
+            stream += normed[asked:]
         return stream, tokens
 
-    def first_of_layer(self, layer: Layer, x: torch.Tensor, span) -> torch.Tensor:
-        """What the layer gives for [CLS] alone: the stream (total, D), which stays as it is -> (B, D)."""
+    def first_of_layer(self, layer: Layer, x: torch.Tensor, taken: torch.Tensor, span) -> torch.Tensor:
+        """What the layer gives for [CLS] alone: the stream (total, D) and as products take it, which stay as they are -> (B, D)."""
         first = x[span.first]
         attend = self.attention_of_first if self.on_gpu else self.attention_without_keys
-        attended = attend(layer.first, x.to(self.dtype), first.to(self.dtype), span)
-        return self.few(lambda a, x: self.normed(self.rest_of_layer(layer, a, x), layer.own), attended, first)
+        attended = attend(layer.first, taken, first.to(self.dtype), span)
+
+        def rest(a, x):
+            ((x, _),) = self.added(*self.feed_forward(layer, a, x), layer.down, layer.own)
+            return x
+
+        return self.few(rest, attended, first)
 
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.pooler(x.to(self.dtype)))
@@ -188,11 +198,26 @@ class FoldedBert:
         mixed = span.attend_first(asked, x, x, heads=1, scale=(self.width // h) ** -0.5)  # (B H, D)
         return self.few(values, mixed.view(b, h, -1)) + bias_v
 
-    def rest_of_layer(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Output projection and feed-forward, with their residuals and the norm between, of rows (n, D). Overwrites x."""
-        x = self.normed(layer.out.added(x, attended), layer.norm1)
-        up = self.activation(layer.up(x.to(self.dtype), None if self.on_gpu else wide))
-        return layer.down.added(x, up)
+    def feed_forward(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Output projection, norm and up projection of rows (n, D): the stream, and what goes down to it again. Overwrites x."""
+        ((x, taken),) = self.added(x, attended, layer.out, layer.norm1)
+        return x, self.activation(layer.up(taken, None if self.on_gpu else wide))
+
+    def added(self, x: torch.Tensor, rows: torch.Tensor, product: Product, *norms) -> list[Taken]:
+        """norm(x + product(rows)) of rows (n, D), by each of the norms. Overwrites x."""
+        if not self.fused_norm:
+            x = product.added(x, rows)
+            return [self.as_taken(self.normed(x, norm)) for norm in norms]
+        y, (*others, last) = product(rows), norms
+        apart = [fused_norm.add_norm(x, y, norm, self.eps, torch.empty_like(x)) for norm in others]
+        return [*apart, fused_norm.add_norm(x, y, last, self.eps)]
+
+    def as_taken(self, x: torch.Tensor) -> Taken:
+        return x, x.to(self.dtype)
+
+    def whole(self, blocks: list[Taken], rows: int) -> Taken:
+        """The same as one block of so many rows."""
+        return tuple(torch.cat(parts)[:rows] for parts in zip(*blocks, strict=True))
 
     def cut(self, x: torch.Tensor, rows: int = 0) -> list[torch.Tensor]:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""

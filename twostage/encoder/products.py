@@ -14,6 +14,7 @@ FEWEST_ROWS there.
 
 import contextlib
 import functools
+import platform
 import threading
 from pathlib import Path
 
@@ -116,6 +117,13 @@ class Float32ByOneDNN:
 
 def _onednn(rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, gelu: bool) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "gelu" if gelu else "none", [], "none")
+
+
+def lanes() -> int:
+    """float32 numbers in a register of this processor, as machine code of our own is written for it; 0 where none is."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return 0
+    return {"AVX2": 8, "AVX512": 16}.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
 def has_avx512() -> bool:

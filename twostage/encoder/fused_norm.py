@@ -1,0 +1,89 @@
+"""Residual, layer norm and rounding in one pass over memory: norm(x + y), as float32 and as the products take it.
+
+Mean and variance of a row are taken one after the other (two passes, the second in the nearest cache), in float32.
+"""
+
+import contextlib
+import functools
+
+import torch
+from torch.nn import functional as F
+
+from twostage.encoder.products import lanes
+
+SUMS = 4  # of a row at a time: one alone would wait for itself
+
+
+@functools.cache
+def suits(device: str, dtype: torch.dtype, width: int) -> bool:
+    """Whether rows of this width are normed by this module here, for products in dtype: tried on a few numbers."""
+    if device != "cpu" or dtype not in (torch.float32, torch.bfloat16) or not lanes() or width % lanes():
+        return False
+    with contextlib.suppress(ImportError, AttributeError, RuntimeError, TypeError), torch.inference_mode():
+        x, y = torch.linspace(-2, 2, 2 * 3 * width).sin().view(2, 3, width)
+        norm = torch.linspace(1, 2, width), torch.linspace(-1, 1, width)
+        right = F.layer_norm(x + y.to(dtype), (width,), *norm, 1e-12)
+        got, copy = add_norm(x.clone(), y.to(dtype), norm, 1e-12)
+        return torch.allclose(got, right, atol=1e-5) and torch.equal(copy, got.to(dtype))
+    return False
+
+
+def add_norm(x: torch.Tensor, y: torch.Tensor, norm, eps: float, out=None, copy=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """norm(x + y) of rows (n, D) with norm's weight and bias (D,): in float32, in out or else in the place of x, and in y's dtype.
+
+    x, out: float32; y, copy: float32 or bfloat16. All of them contiguous.
+    """
+    out = x if out is None else out
+    rounds = y.dtype != torch.float32
+    if rounds and copy is None:
+        copy = torch.empty_like(y)
+    kernel(x.shape[1], rounds, lanes())(*(part.data_ptr() for part in (x, y, *norm, out, copy if rounds else out)), len(x), eps)
+    return out, copy if rounds else out
+
+
+@functools.cache
+def kernel(width: int, rounds: bool, lanes: int):
+    """The machine code for rows of this width; rounds: y and the copy are bfloat16."""
+    from twostage.encoder.machine_code import FLOAT, INT, POINTER, Code, Compiled
+
+    pointers = dict.fromkeys(("x", "y", "weight", "bias", "out", "copy"), POINTER)
+    code = Code("add_norm", pointers | {"rows": INT, "eps": FLOAT}, lanes)
+    given = code.given
+    together = SUMS if width // lanes % SUMS == 0 else 1
+
+    def summed(term):
+        """The mean of term(place in the row, a register each) over a row."""
+        sums = [code.variable(code.constant(0)) for _ in range(together)]
+        with code.loop(0, width, together * lanes) as first:
+            for i, total in enumerate(sums):
+                total.value = term(code.plus(first, i * lanes), total.value)
+        total = functools.reduce(code.fadd, [total.value for total in sums])
+        return code.fdiv(code.reduced(code.fadd, total), FLOAT(width))
+
+    with code.loop(0, given["rows"]) as row:
+        at = code.times(row, width)
+        half = code.times(row, width // 2)
+        x, out = code.place(given["x"], at), code.place(given["out"], at)
+        y, copy = (code.place(given[name], half if rounds else at) for name in ("y", "copy"))
+
+        def added(place, total):
+            more = code.widened(y, code.over(place, 2)) if rounds else code.read(code.floats, y, place)
+            sum_ = code.fadd(code.read(code.floats, x, place), more)
+            code.write(sum_, out, place)
+            return code.fadd(total, sum_)
+
+        mean = code.splat(summed(added))
+
+        def squared(place, total):
+            rest = code.fsub(code.read(code.floats, out, place), mean)
+            return code.fma(rest, rest, total)
+
+        root = code.intrinsic("llvm.sqrt.f32", FLOAT, code.fadd(summed(squared), given["eps"]))
+        scale = code.splat(code.fdiv(FLOAT(1.0), root))
+        with code.loop(0, width, lanes) as place:
+            value = code.fmul(code.fsub(code.read(code.floats, out, place), mean), scale)
+            value = code.fma(value, *(code.read(code.floats, given[name], place) for name in ("weight", "bias")))
+            code.write(value, out, place)
+            if rounds:
+                code.write(code.rounded(value), copy, code.over(place, 2))
+    return Compiled(code)
