@@ -3,8 +3,8 @@
 torch's own float32 products go to MKL, which takes its AVX2 path on an AMD processor whatever that has; its bfloat16 products lay the
 weights out anew each time. oneDNN with packed weights, operations that torch.compile emits (torch 2.10 to 2.13), does neither.
 
-Batched products of two activations (attention) go to MKL too unless torch is told that it may round float32 to bfloat16: then oneDNN
-gets them, and where it has no AMX it computes in float32 all the same, at twice the rate of MKL's AVX2 path.
+Batched products (those of [CLS] without keys, and of heads) go to MKL too unless torch is told that it may round float32 to
+bfloat16: then oneDNN gets them, and where it has no AMX it computes in float32 all the same, at twice the rate of MKL's AVX2 path.
 
 The same bits in any batch: with AMX oneDNN divides a bfloat16 sum by the number of rows (other bits at 33, 256, 512 and more), so half
 precision always has one number of rows a product there, and wherever oneDNN does not have packed weights. MKL has other kernels for
