@@ -80,8 +80,8 @@ class GroupedSpan:
     def attend(self, q, k, v, heads: int) -> torch.Tensor:
         if fused(q, heads):
             return fused_attention.attend(q, k, v, self.starts, self.starts, heads, (q.shape[1] // heads) ** -0.5)
-        at = [sum(self.rows[:i]) for i in range(len(self.rows))]
-        places = zip(self.parts, at, q.split(self.rows), strict=True)
+        starts = (sum(self.rows[:i]) for i in range(len(self.rows)))
+        places = zip(self.parts, starts, q.split(self.rows), strict=True)
         return torch.cat([part.attend(own, k[at:], v[at:], heads) for part, at, own in places])
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:

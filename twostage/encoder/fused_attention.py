@@ -80,7 +80,7 @@ class Attention:
         rooms = ("keys", "values", "scores")
         arguments = dict.fromkeys(pointers, to.POINTER) | dict.fromkeys(numbers, to.INT) | {"scale": to.FLOAT}
         self.code = to.Code("attend", arguments | dict.fromkeys(rooms, to.POINTER), lanes)
-        self.__dict__ |= self.code.given
+        self.__dict__ |= self.code.given  # q, k, v, … as the code has them
 
     def written(self):
         code = self.code
