@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from twostage.encoder import fused_attention
+from twostage.encoder.products import lanes
 
-LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers in a register: the rest goes one by one
+LANES = lanes() or 8  # numbers in a register: torch's attention takes the rest one by one
 
 
 class EqualSpan:
@@ -30,7 +31,7 @@ class EqualSpan:
         Keys go on to a multiple of LANES, into the rows that follow: the mask takes them out again.
         """
         if fused(q, heads):
-            return fused_attention.attend(q, k, v, self.starts, self.starts, heads, (q.shape[1] // heads) ** -0.5)
+            return fused_attention.attend(q, k, v, self.starts, self.starts, heads)
         k, v = (self._keys(part, heads) for part in (k, v))
         mask = self.mask.to(q.dtype).view(1, 1, 1, -1) if self.over else None
         attended = F.scaled_dot_product_attention(self._by_head(q, heads), k, v, attn_mask=mask)  # (B, H, T, d)
@@ -39,9 +40,7 @@ class EqualSpan:
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         """The same for one query a document or several, one after another, and no row too many."""
         if fused(q, heads):
-            return fused_attention.attend(
-                q, k, v, every(len(q), self.b), self.starts, heads, scale or (q.shape[1] // heads) ** -0.5
-            )
+            return fused_attention.attend(q, k, v, every(len(q), self.b), self.starts, heads, scale)
         q, k, v = (self._by_head(part, heads) for part in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -79,15 +78,14 @@ class GroupedSpan:
 
     def attend(self, q, k, v, heads: int) -> torch.Tensor:
         if fused(q, heads):
-            return fused_attention.attend(q, k, v, self.starts, self.starts, heads, (q.shape[1] // heads) ** -0.5)
+            return fused_attention.attend(q, k, v, self.starts, self.starts, heads)
         starts = (sum(self.rows[:i]) for i in range(len(self.rows)))
         places = zip(self.parts, starts, q.split(self.rows), strict=True)
         return torch.cat([part.attend(own, k[at:], v[at:], heads) for part, at, own in places])
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         if fused(q, heads):
-            queries = every(len(q), len(self.first))
-            return fused_attention.attend(q, k, v, queries, self.starts, heads, scale or (q.shape[1] // heads) ** -0.5)
+            return fused_attention.attend(q, k, v, every(len(q), len(self.first)), self.starts, heads, scale)
         each = len(q) // sum(self.documents)  # queries a document
         pieces = q.split([documents * each for documents in self.documents]), k.split(self.rows), v.split(self.rows)
         return torch.cat([part.attend_first(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])

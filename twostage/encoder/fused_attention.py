@@ -39,9 +39,10 @@ def suits(device: str, dtype: torch.dtype, width: int) -> bool:
     return False
 
 
-def attend(q, k, v, q_starts, k_starts, heads: int, scale: float) -> torch.Tensor:
+def attend(q, k, v, q_starts, k_starts, heads: int, scale: float | None = None) -> torch.Tensor:
     """q (queries, D), k and v (tokens or more, D), rows alike far apart in k and v -> softmax(scale q k^T) v (queries, D).
 
+    scale: one over the root of a head's width where it is not given.
     q_starts, k_starts (B + 1,) int64: where the rows of each document begin, and the last ends.
     """
     width, paired = q.shape[1] // heads, q.dtype == torch.bfloat16
@@ -53,7 +54,7 @@ def attend(q, k, v, q_starts, k_starts, heads: int, scale: float) -> torch.Tenso
     attended = torch.empty(len(q), q.shape[1], dtype=q.dtype)
     kernel(width, paired, lane)(
         *(x.data_ptr() for x in (q, k, v, attended, q_starts, k_starts)), len(k_starts) - 1, heads,
-        *(x.stride(0) // each for x in (q, k, attended)), scale * math.log2(math.e),
+        *(x.stride(0) // each for x in (q, k, attended)), (scale or width**-0.5) * math.log2(math.e),
         *(x.data_ptr() for x in (keys, values, scores)),
     )  # fmt: skip
     return attended
@@ -198,7 +199,7 @@ class Attention:
         shares = [code.splat(code.fdiv(self.to.FLOAT(1.0), total)) for total in sums]
         base, row = (self.values, self.registers * self.lanes) if self.paired else (v, self.k_row)
         steps, done = code.over(tokens, 2) if self.paired else tokens, 0
-        for wide in sorted({min(self.wide, self.registers), 1}, reverse=True):
+        for wide in (min(self.wide, self.registers), 1):  # as many at a time as fit, then what is left
             stop = self.registers // wide * wide
             with code.loop(done, stop, wide) as part:
                 parts = [code.plus(part, i) for i in range(wide)]

@@ -28,17 +28,15 @@ def suits(device: str, dtype: torch.dtype, width: int) -> bool:
     return False
 
 
-def add_norm(x: torch.Tensor, y: torch.Tensor, norm, eps: float, out=None, copy=None) -> tuple[torch.Tensor, torch.Tensor]:
+def add_norm(x: torch.Tensor, y: torch.Tensor, norm, eps: float, out=None) -> tuple[torch.Tensor, torch.Tensor]:
     """norm(x + y) of rows (n, D) with norm's weight and bias (D,): in float32, in out or else in the place of x, and in y's dtype.
 
-    x, out: float32; y, copy: float32 or bfloat16. All of them contiguous.
+    x, out: float32; y: float32 or bfloat16. All of them contiguous.
     """
-    out = x if out is None else out
-    rounds = y.dtype != torch.float32
-    if rounds and copy is None:
-        copy = torch.empty_like(y)
-    kernel(x.shape[1], rounds, lanes())(*(part.data_ptr() for part in (x, y, *norm, out, copy if rounds else out)), len(x), eps)
-    return out, copy if rounds else out
+    out, rounds = x if out is None else out, y.dtype != torch.float32
+    copy = torch.empty_like(y) if rounds else out
+    kernel(x.shape[1], rounds, lanes())(*(part.data_ptr() for part in (x, y, *norm, out, copy)), len(x), eps)
+    return out, copy
 
 
 @functools.cache
