@@ -42,7 +42,8 @@ def kill_all(agent: int) -> None:
 class Ranks:
     """Ranks that torchrun's agent has started: script(*words) in each, with its environment and its signals.
 
-    script: of the name of a module, in which main(argv) is called. trouble: Python for what is to go wrong, run before it.
+    script: of the name of a module, in which main(argv) is called. trouble: Python for what is to go wrong, run before it,
+    in which `rank` is the rank and `agent` the id of the agent's process: not the parent's, which is the tests' server.
     """
 
     def __init__(self, ranks: int, script: str, words: list[str], place: Path, trouble: str = ""):
@@ -113,7 +114,7 @@ def _agent(ranks: int, script: str, words: list[str], files: list[Path], trouble
         monitor_interval=1,  # rank 0 hears of a rank that is gone before the agent ends it too
     )  # fmt: skip
     try:
-        elastic_launch(config, _rank)(script, words, files, trouble)
+        elastic_launch(config, _rank)(script, words, files, trouble, os.getpid())
     except BaseException as error:
         print(f"agent: {type(error).__name__}", file=sys.stderr, flush=True)  # its report is not ours
         os._exit(1)
@@ -126,7 +127,7 @@ def speak_into(files: list[Path]) -> None:
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
 
 
-def _rank(script: str, words: list[str], files: list[Path], trouble: str) -> None:
+def _rank(script: str, words: list[str], files: list[Path], trouble: str, agent: int) -> None:
     import importlib
 
     import torch
@@ -136,7 +137,7 @@ def _rank(script: str, words: list[str], files: list[Path], trouble: str) -> Non
     speak_into(files)
     torch.set_num_threads(1)
     sys.argv = [f"{script}.py"]
-    exec(trouble, {"rank": int(os.environ["RANK"])})
+    exec(trouble, {"rank": int(os.environ["RANK"]), "agent": agent})
     status = run(importlib.import_module(script).main, words, several=True)
     sys.stdout.flush()
     if status:

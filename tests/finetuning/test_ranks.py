@@ -78,12 +78,13 @@ def test_killed_and_stopped_and_gone_on_with_by_another_number_of_ranks_it_train
     assert "Traceback" not in log
     (first,) = epochs(run)
 
-    stop = "rank or at_step(7, lambda: os.kill(os.getppid(), signal.SIGTERM))"  # torchrun's agent, which passes it on
+    stop = "rank or at_step(7, lambda: os.kill(agent, signal.SIGTERM))"  # torchrun's, which passes it on
     ranks = start(3, base, stop, "--resume", "--checkpoint-minutes", 0)
     status, out, log = ranks.ended()
     assert status != 0
     assert out == ""
     assert log.count("finetune.py: interrupted") == 1
+    assert "agent: SignalException" in log
     assert "Traceback" not in log
     assert f"continuing from step {wanted['steps'] // 2}" in log
     assert read_json(run / "run.json")["status"] == "interrupted"
