@@ -138,9 +138,8 @@ def test_a_product_in_half_precision_has_one_number_of_rows_where_bits_depend_on
 
 
 def test_no_row_of_a_product_in_half_precision_is_in_vain_where_bits_do_not_depend_on_it(wide_bert, rows_of_products):
-    assert block_rows(512) == 512
     assert rows_of_products(wide_bert, [3], any_rows=True) == {FEWEST_ROWS}
-    assert rows_of_products(wide_bert, [20] * 50, any_rows=True) == {1008, 512, 496, 64}  # all, two blocks, one [CLS] each
+    assert rows_of_products(wide_bert, [20] * 50, any_rows=True) == {1008, 64}  # all tokens, all [CLS]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -366,12 +365,39 @@ def test_batches_hold_each_document_once_within_the_budget():
     assert equal_length_groups([9, 9, 4, 3, 3, 3]) == [(2, 9), (1, 4), (3, 3)]
 
 
+def tokens_of(batches, lengths) -> list[int]:
+    return [int(lengths[batch].sum()) for batch in batches]
+
+
+def test_every_lane_has_as_many_batches_and_as_many_tokens():
+    titles = np.random.default_rng(0).integers(6, 36, 512)
+    for documents, lanes, each in ((512, 2, 6), (512, 4, 3), (300, 4, 2), (100, 16, 1), (12, 2, 1)):
+        lengths = titles[:documents]
+        found = tokens_of(packed_batches(lengths, 1024, lanes), lengths)
+        assert len(found) == lanes * each
+        assert max(found) - min(found) < 36  # the longest title
+
+
+def test_no_lane_more_is_asked_for_where_rows_of_its_products_would_be_in_vain():
+    lengths = np.full(30, 10)
+    assert tokens_of(packed_batches(lengths, 1024, 16), lengths) == [60] * 5
+    assert tokens_of(packed_batches(lengths, 1024, 16, step=256), lengths) == [250, 50]
+    assert tokens_of(packed_batches(lengths, 1024, 2, step=256), lengths) == [250, 50]
+
+
+def test_a_document_that_fits_no_batch_goes_to_the_emptiest_before_it_gets_one_of_its_own():
+    lengths = np.array([400, 400, 400, 400, 390])
+    assert tokens_of(packed_batches(lengths, 1024, 2), lengths) == [800, 800, 390]
+    lengths = np.array([300, 300, 300, 300, 290])
+    assert sorted(tokens_of(packed_batches(lengths, 1024, 2), lengths)) == [600, 890]
+
+
 class Cramped:
     """A FoldedBert on a machine that has memory for `most` tokens at a time."""
 
     def __init__(self, bert, most):
         self.bert, self.most, self.on_gpu, self.width = bert, most, bert.on_gpu, bert.width
-        self.device, self.dtype, self.heads, self.views = bert.device, bert.dtype, bert.heads, bert.views
+        self.device, self.dtype, self.heads, self.views, self.step = bert.device, bert.dtype, bert.heads, bert.views, bert.step
 
     def __call__(self, ids, span):
         if len(ids) > self.most:

@@ -13,7 +13,8 @@ One pass gives vectors of several layers and poolings (views), each to the bit a
 that layer gives it. So cls goes the short way in an inner layer too, before all tokens go through it; and where vectors are taken, a norm
 of their own leaves out what the layer after adds.
 
-On a CPU the residual stream and the norms are float32 whatever the products compute in, and all but attention goes block by block.
+On a CPU the residual stream and the norms are float32 whatever the products compute in. Where a product must have one number of rows
+(products.py), all but attention goes block by block.
 
 Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
 """
@@ -38,7 +39,6 @@ from twostage.encoder.products import (
     filled,
     has_avx512,
     in_blocks,
-    in_even_blocks,
 )
 from twostage.memory import room
 
@@ -79,6 +79,7 @@ class FoldedBert:
         self.any_rows = any_rows(self.device.type, dtype)
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)
+        self.step = FEWEST_ROWS if self.any_rows else self.block  # rows of a product are a multiple of it
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.fused_norm = fused_norm.suits(self.device.type, dtype, self.width)
         fused_attention.suits(self.device.type, dtype, self.width // self.heads)  # its code is made here, not in each lane
@@ -148,9 +149,7 @@ class FoldedBert:
     def one_layer(self, layer: Layer, blocks: list[Taken], span) -> tuple[list[Taken], list[torch.Tensor]]:
         """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same for the next layer,
         and as views have them; none where nobody asks."""
-        parts = [taken for _, taken in blocks]
-        parts = [self.joined(parts)] if self.any_rows else parts
-        q, k, v = self.joined([layer.qkv(rows) for rows in parts]).chunk(3, dim=-1)  # (total or more, D) each
+        q, k, v = self.joined([layer.qkv(taken) for _, taken in blocks]).chunk(3, dim=-1)  # (total or more, D) each
         attended = span.attend(q[: len(span.positions)], k, v, self.heads)
         asked = bool(layer.asked & OF_ALL_TOKENS)
         norms = [layer.own] * asked + [layer.norm2] * (layer.norm2 is not None)
@@ -223,9 +222,10 @@ class FoldedBert:
         """x (n, …) in blocks of as many rows as a product must have: see products.py."""
         if self.on_gpu:
             return [x]
-        if self.dtype != torch.float32:
-            return in_even_blocks(x, self.block) if self.any_rows else in_blocks(x, rows or self.block)
-        return in_blocks(x, FEWEST_ROWS) if rows and not has_avx512() else [filled(x, FEWEST_ROWS)]
+        if not self.any_rows:
+            return in_blocks(x, rows or self.block)
+        few_float32 = rows and self.dtype == torch.float32 and not has_avx512()
+        return in_blocks(x, FEWEST_ROWS) if few_float32 else [filled(x, FEWEST_ROWS)]
 
     def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
         """Blocks (n, width) in one matrix, of the dtype that products take."""

@@ -80,10 +80,11 @@ class Lanes:
         """Queue N documents; returns at once."""
         job = Job(len(self.bert.views), len(ids), self.bert.width)
         lengths = np.array([len(one) for one in ids], np.int64)
-        arrange = sorted_batches if self.on_gpu else packed_batches
-        run = self._run_on_gpu if self.on_gpu else self._run_on_cpu
-        for rows in arrange(lengths, self.tokens_per_batch):
-            job.futures.append(self.pool.submit(run, job, ids, rows))
+        if self.on_gpu:
+            run, batches = self._run_on_gpu, sorted_batches(lengths, self.tokens_per_batch)
+        else:
+            run, batches = self._run_on_cpu, packed_batches(lengths, self.tokens_per_batch, self.lanes, self.bert.step)
+        job.futures += [self.pool.submit(run, job, ids, rows) for rows in batches]
         if self.on_gpu:
             job.futures.append(self.pool.submit(self._collect, 0))
         return job

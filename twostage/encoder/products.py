@@ -75,8 +75,8 @@ def can_pack(device: str, dtype: torch.dtype) -> bool:
 
 
 def any_rows(device: str, dtype: torch.dtype) -> bool:
-    """Whether a product of FEWEST_ROWS rows or more in half precision gives each row the same bits however many there are."""
-    return can_pack(device, dtype) and not has_amx()
+    """Whether a product of FEWEST_ROWS rows or more gives each row the same bits however many there are."""
+    return dtype == torch.float32 or can_pack(device, dtype) and not has_amx()
 
 
 @functools.cache
@@ -155,13 +155,6 @@ def made_by_intel() -> bool:
 def in_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
     """x (n, …) in blocks of exactly `rows` rows."""
     return [filled(block, rows) for block in x.split(rows)]
-
-
-def in_even_blocks(x: torch.Tensor, rows: int) -> list[torch.Tensor]:
-    """x (n, …) in as few blocks of at most `rows` rows as can be, each of a multiple of FEWEST_ROWS."""
-    many = -(-len(x) // rows)
-    each = -(-len(x) // (many * FEWEST_ROWS)) * FEWEST_ROWS
-    return [filled(block, FEWEST_ROWS) for block in x.split(each)]
 
 
 def filled(x: torch.Tensor, rows: int) -> torch.Tensor:
