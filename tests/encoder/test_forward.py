@@ -271,7 +271,7 @@ def test_without_llvm_or_where_it_refuses_the_code_attention_goes_another_way(mi
 
 
 def test_batched_products_of_a_forward_find_torch_set_for_them(tiny_bert, monkeypatch):
-    if not products.batches_by_onednn("cpu", torch.float32):
+    if not products.batches_by_onednn("cpu"):
         pytest.skip("this processor takes another kernel")
     set_to, multiply = [], torch.bmm
 

@@ -75,7 +75,7 @@ class FoldedBert:
         self.device, self.dtype = torch.device(device), dtype
         self.views = [(pooling, -1)] if isinstance(pooling, str) else list(pooling)
         self.on_gpu = self.device.type == "cuda"
-        self.float32_by_onednn = batches_by_onednn(self.device.type, dtype)
+        self.float32_by_onednn = dtype == torch.float32 and batches_by_onednn(self.device.type)
         self.any_rows = any_rows(self.device.type, dtype)
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)

@@ -80,9 +80,9 @@ def any_rows(device: str, dtype: torch.dtype) -> bool:
 
 
 @functools.cache
-def batches_by_onednn(device: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN computes batched products of `dtype` and of float32 here, within Float32ByOneDNN, with the same bits in any batch."""
-    if not can_pack(device, dtype) or has_amx() or not has_avx512():
+def batches_by_onednn(device: str) -> bool:
+    """Whether oneDNN computes batched float32 products here, within Float32ByOneDNN, with the same bits in any batch."""
+    if not can_pack(device, torch.float32) or has_amx() or not has_avx512():
         return False
     return _stays_float32()
 
