@@ -53,21 +53,21 @@ def product_rows(monkeypatch):
 
 
 def test_the_last_layer_computes_nothing_but_attention_for_other_tokens_than_cls(tiny_bert, product_rows):
-    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([30] * 20))), EqualSpan(20, 30))
+    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([30] * 20))), GroupedSpan([(20, 30)]))
     # qkv, output, up, down of the first layer; of the last query, probes, values, output, up, down
     few = [32] if products.has_avx512() else [FEWEST_ROWS] * 2  # two blocks
     assert product_rows == [608] * 4 + few * 6
 
 
 def test_no_product_has_fewer_than_sixteen_rows(tiny_bert, product_rows):
-    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(some_ids([3])[0]), EqualSpan(1, 3))
+    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(some_ids([3])[0]), GroupedSpan([(1, 3)]))
     assert set(product_rows) == {FEWEST_ROWS} == {16}
 
 
 def test_with_keys_and_values_or_without_attention_of_cls_is_the_same(tiny_bert):
     lean, full = (FoldedBert(load_bert(tiny_bert), "cls") for _ in range(2))
     full.attention_without_keys = full.attention_of_first  # what a GPU computes
-    ids, span = torch.from_numpy(np.concatenate(some_ids([30] * 20))), EqualSpan(20, 30)
+    ids, span = torch.from_numpy(np.concatenate(some_ids([30] * 20))), GroupedSpan([(20, 30)])
     torch.testing.assert_close(lean(ids, span), full(ids, span), atol=2e-6, rtol=0)
 
 
@@ -154,7 +154,7 @@ def test_keys_go_on_into_the_rows_that_follow_and_take_no_share_of_attention(dty
     wanted = (torch.softmax(q @ k.transpose(2, 3) * 32**-0.5, -1) @ v).transpose(1, 2).reshape(3 * tokens, 64)
     for rows in (qkv, qkv[: 3 * tokens]):
         q, k, v = rows.chunk(3, -1)
-        got = EqualSpan(3, tokens).attend(q[: 3 * tokens], k, v, 2)
+        got = GroupedSpan([(3, tokens)]).attend(q[: 3 * tokens], k, v, 2)
         torch.testing.assert_close(got.double(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
 
 
@@ -253,9 +253,18 @@ def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(wid
         assert fused_norm.add_norm(kept, y.to(dtype), norm, 1e-12)[0] is kept and torch.equal(kept, out)
 
 
+def test_every_layer_attends_by_code_of_our_own_where_it_suits(wide_bert, fused_dtype, monkeypatch):
+    queries, attend = [], fused_attention.attend
+    monkeypatch.setattr(fused_attention, "attend", lambda q, *more: queries.append(len(q)) or attend(q, *more))
+    bert = FoldedBert(wide_bert, "cls", dtype=fused_dtype)
+    queries.clear()  # those of trying it
+    bert(torch.from_numpy(np.concatenate(some_ids([40] * 20 + [30] * 4))), GroupedSpan([(20, 40), (4, 30)]))
+    assert queries == [920] * (len(bert.layers) - 1) + [24 * bert.heads]
+
+
 @pytest.mark.parametrize("missing", [ImportError, RuntimeError])
 def test_without_llvm_or_where_it_refuses_the_code_attention_goes_another_way(missing, tiny_bert, monkeypatch):
-    ids, span = torch.from_numpy(np.concatenate(some_ids([40] * 20))), EqualSpan(20, 40)
+    ids, span = torch.from_numpy(np.concatenate(some_ids([40] * 20))), GroupedSpan([(20, 40)])
     fused_vectors = FoldedBert(load_bert(tiny_bert), "mean")(ids, span)
 
     def refuse(*_):
@@ -280,7 +289,7 @@ def test_batched_products_of_a_forward_find_torch_set_for_them(tiny_bert, monkey
         return multiply(*args)
 
     monkeypatch.setattr(torch, "bmm", watched)
-    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([40] * 20))), EqualSpan(20, 40))
+    FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([40] * 20))), GroupedSpan([(20, 40)]))
     assert set(set_to) == {"bf16"}
 
 
@@ -312,7 +321,7 @@ def test_another_activation_than_gelu_is_computed_as_the_checkpoint_says(tmp_pat
     (folder / "config.json").write_text(config)
     model, ids = load_bert(folder), torch.from_numpy(np.concatenate(some_ids([30] * 20)))
     wanted = model(ids.view(20, 30).long()).last_hidden_state[:, 0]
-    got = FoldedBert(model, "cls", dtype=dtype)(ids, EqualSpan(20, 30))
+    got = FoldedBert(model, "cls", dtype=dtype)(ids, GroupedSpan([(20, 30)]))
     assert model.config.hidden_act == kind
     torch.testing.assert_close(got, wanted, atol=5e-6 if dtype == torch.float32 else 3e-2, rtol=0)
 
@@ -335,7 +344,7 @@ VIEWS = [(pooling, layer) for layer in (-1, -2, -4) for pooling in ("mean", "cls
 def test_each_view_is_what_transformers_gives_for_its_layer_whatever_the_biases_that_moved_into_norms(biased_bert):
     ids = torch.from_numpy(np.concatenate(some_ids([30] * 20)))
     out = biased_bert(ids.view(20, 30).long(), output_hidden_states=True)
-    for (pooling, layer), vectors in zip(VIEWS, FoldedBert(biased_bert, VIEWS)(ids, EqualSpan(20, 30)), strict=True):
+    for (pooling, layer), vectors in zip(VIEWS, FoldedBert(biased_bert, VIEWS)(ids, GroupedSpan([(20, 30)])), strict=True):
         tokens = out.hidden_states[layer]
         wanted = {"cls": tokens[:, 0], "mean": tokens.mean(1), "max": tokens.amax(1), "pooler": out.pooler_output}[pooling]
         torch.testing.assert_close(vectors, wanted, atol=5e-6, rtol=0)

@@ -4,6 +4,9 @@ A span has positions (total,), first (B,) the rows of the [CLS] tokens, attend f
 for a query of [CLS] alone (or several, one after another), and mean and max for vectors (B, D) float32 out of (total, D).
 """
 
+import functools
+import itertools
+
 import torch
 from torch.nn import functional as F
 
@@ -19,8 +22,7 @@ class EqualSpan:
     def __init__(self, documents: int, tokens: int, device="cpu"):
         self.b, self.t = documents, tokens
         self.positions = torch.arange(tokens, device=device).repeat(documents)
-        self.starts = torch.arange(documents + 1, device=device) * tokens
-        self.first = self.starts[:-1]
+        self.first = torch.arange(documents, device=device) * tokens
         self.over = -tokens % LANES if torch.device(device).type == "cpu" else 0
         self.mask = torch.zeros(tokens + self.over)
         self.mask[tokens:] = -torch.inf
@@ -30,8 +32,6 @@ class EqualSpan:
 
         Keys go on to a multiple of LANES, into the rows that follow: the mask takes them out again.
         """
-        if fused(q, heads):
-            return fused_attention.attend(q, k, v, self.starts, self.starts, heads)
         k, v = (self._keys(part, heads) for part in (k, v))
         mask = self.mask.to(q.dtype).view(1, 1, 1, -1) if self.over else None
         attended = F.scaled_dot_product_attention(self._by_head(q, heads), k, v, attn_mask=mask)  # (B, H, T, d)
@@ -39,8 +39,6 @@ class EqualSpan:
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         """The same for one query a document or several, one after another, and no row too many."""
-        if fused(q, heads):
-            return fused_attention.attend(q, k, v, every(len(q), self.b), self.starts, heads, scale)
         q, k, v = (self._by_head(part, heads) for part in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v, scale=scale)  # (B, H, queries, d)
         return attended.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -65,29 +63,36 @@ class EqualSpan:
 
 class GroupedSpan:
     """Groups of documents, one token length in each, one group after another: (documents, tokens) a group. No padding, no
-    mask: products take all rows at once, attention goes group by group."""
+    mask: products take all rows at once, attention one document after another or, by torch, group by group."""
 
     def __init__(self, groups: list[tuple[int, int]]):
-        self.parts = [EqualSpan(documents, tokens) for documents, tokens in groups]
-        self.rows = [documents * tokens for documents, tokens in groups]
-        self.documents = [documents for documents, _ in groups]
-        self.positions = torch.cat([part.positions for part in self.parts])
-        lengths = torch.tensor([part.t for part in self.parts]).repeat_interleave(torch.tensor(self.documents))
+        self.groups = groups
+        documents, tokens = torch.tensor(groups).unbind(1)
+        lengths = tokens.repeat_interleave(documents)  # (B,)
         self.starts = F.pad(lengths.cumsum(0), (1, 0))  # (B + 1,)
         self.first = self.starts[:-1]
+        self.positions = torch.arange(int(self.starts[-1])) - self.first.repeat_interleave(lengths)
+
+    @functools.cached_property
+    def parts(self) -> list[EqualSpan]:
+        return [EqualSpan(*group) for group in self.groups]
+
+    @property
+    def rows(self) -> list[int]:
+        return [documents * tokens for documents, tokens in self.groups]
 
     def attend(self, q, k, v, heads: int) -> torch.Tensor:
         if fused(q, heads):
             return fused_attention.attend(q, k, v, self.starts, self.starts, heads)
-        starts = (sum(self.rows[:i]) for i in range(len(self.rows)))
-        places = zip(self.parts, starts, q.split(self.rows), strict=True)
-        return torch.cat([part.attend(own, k[at:], v[at:], heads) for part, at, own in places])
+        ends = itertools.accumulate(self.rows)
+        places = zip(self.parts, ends, q.split(self.rows), strict=True)
+        return torch.cat([part.attend(own, k[end - len(own) :], v[end - len(own) :], heads) for part, end, own in places])
 
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
+        each = len(q) // len(self.first)  # queries a document
         if fused(q, heads):
-            return fused_attention.attend(q, k, v, every(len(q), len(self.first)), self.starts, heads, scale)
-        each = len(q) // sum(self.documents)  # queries a document
-        pieces = q.split([documents * each for documents in self.documents]), k.split(self.rows), v.split(self.rows)
+            return fused_attention.attend(q, k, v, torch.arange(len(self.starts)) * each, self.starts, heads, scale)
+        pieces = q.split([documents * each for documents, _ in self.groups]), k.split(self.rows), v.split(self.rows)
         return torch.cat([part.attend_first(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
@@ -166,11 +171,6 @@ class PaddedSpan:
 
 def fused(q: torch.Tensor, heads: int) -> bool:
     return fused_attention.suits(q.device.type, q.dtype, q.shape[1] // heads)
-
-
-def every(rows: int, documents: int) -> torch.Tensor:
-    """Where the rows of each document start where all have as many."""
-    return torch.arange(documents + 1) * (rows // documents)
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> bool:
