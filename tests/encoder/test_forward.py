@@ -78,12 +78,17 @@ def wide_bert(tmp_path_factory):
 
 
 @pytest.fixture
-def one_thread():
+def threads():
+    """torch.set_num_threads, for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(threads):
     """As in a lane."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    threads(1)
 
 
 @pytest.fixture
@@ -399,6 +404,16 @@ def test_a_document_that_fits_no_batch_goes_to_the_emptiest_before_it_gets_one_o
     assert tokens_of(packed_batches(lengths, 1024, 2), lengths) == [800, 800, 390]
     lengths = np.array([300, 300, 300, 300, 290])
     assert sorted(tokens_of(packed_batches(lengths, 1024, 2), lengths)) == [600, 890]
+
+
+@pytest.mark.parametrize("any_rows", [True, False])
+def test_a_few_documents_go_to_all_lanes_but_where_rows_would_be_in_vain(tiny_bert, monkeypatch, threads, any_rows):
+    monkeypatch.setattr(forward, "any_rows", lambda *_: any_rows)
+    threads(3)
+    with Lanes(FoldedBert(load_bert(tiny_bert), "cls", dtype=torch.bfloat16)) as lanes:
+        job = lanes.submit(some_ids([20] * 30))
+        assert len(job.futures) == (3 if any_rows else 2)  # 200 tokens each; two products of 512 rows hold all 600
+        assert np.isfinite(job.wait()).all()
 
 
 class Cramped:

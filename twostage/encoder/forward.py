@@ -230,9 +230,9 @@ class FoldedBert:
         return in_blocks(x, FEWEST_ROWS) if few_float32 else [filled(x, FEWEST_ROWS)]
 
     def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
-        """Blocks (n, width) in one matrix, of the dtype that products take."""
+        """Blocks (n, width) in one matrix."""
         if len(blocks) == 1:
-            return blocks[0].to(self.dtype)
+            return blocks[0]
         rows, (_, width) = sum(map(len, blocks)), blocks[0].shape
         return torch.cat(blocks, out=wide(rows, width, self.dtype))
 
