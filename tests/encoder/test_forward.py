@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import os
 import threading
 import time
@@ -261,8 +262,9 @@ def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(wid
 def test_every_layer_attends_by_code_of_our_own_where_it_suits(wide_bert, fused_dtype, monkeypatch):
     queries, attend = [], fused_attention.attend
     monkeypatch.setattr(fused_attention, "attend", lambda q, *more: queries.append(len(q)) or attend(q, *more))
+    monkeypatch.setattr(fused_attention, "suits", functools.cache(fused_attention.suits.__wrapped__))  # nothing was tried yet
     bert = FoldedBert(wide_bert, "cls", dtype=fused_dtype)
-    queries.clear()  # those of trying it
+    queries.clear()  # those of trying it: no lane does
     bert(torch.from_numpy(np.concatenate(some_ids([40] * 20 + [30] * 4))), GroupedSpan([(20, 40), (4, 30)]))
     assert queries == [920] * (len(bert.layers) - 1) + [24 * bert.heads]
 
@@ -410,7 +412,9 @@ def test_a_document_that_fits_no_batch_goes_to_the_emptiest_before_it_gets_one_o
 def test_a_few_documents_go_to_all_lanes_but_where_rows_would_be_in_vain(tiny_bert, monkeypatch, threads, any_rows):
     monkeypatch.setattr(forward, "any_rows", lambda *_: any_rows)
     threads(3)
-    with Lanes(FoldedBert(load_bert(tiny_bert), "cls", dtype=torch.bfloat16)) as lanes:
+    bert = FoldedBert(load_bert(tiny_bert), "cls", dtype=torch.bfloat16)
+    assert bert.step == (FEWEST_ROWS if any_rows else 512)
+    with Lanes(bert) as lanes:
         job = lanes.submit(some_ids([20] * 30))
         assert len(job.futures) == (3 if any_rows else 2)  # 200 tokens each; two products of 512 rows hold all 600
         assert np.isfinite(job.wait()).all()

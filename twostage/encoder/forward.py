@@ -82,9 +82,9 @@ class FoldedBert:
         self.step = FEWEST_ROWS if self.any_rows else self.block  # rows of a product are a multiple of it
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.fused_norm = fused_norm.suits(self.device.type, dtype, self.width)
-        of_first = {pooling for pooling, _ in self.views} - OF_ALL_TOKENS
-        for heads in [self.heads, *[1] * bool(of_first)]:  # without keys [CLS] has one; the code is made here, not in each lane
-            fused_attention.suits(self.device.type, dtype, self.width // heads)
+        fused_attention.suits(self.device.type, dtype, self.width // self.heads)  # its code is made here, not in each lane
+        if {pooling for pooling, _ in self.views} - OF_ALL_TOKENS:
+            fused_attention.suits(self.device.type, dtype, self.width)  # and that of [CLS] without keys
         self.activation = ACT2FN[config.hidden_act] if isinstance(config.hidden_act, str) else config.hidden_act
         if gelu := config.hidden_act == "gelu":
             self.activation = lambda up: up  # a part of the product
