@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import forward, fused_attention, fused_norm, products
+from twostage.encoder import forward, fused_attention, fused_norm, processor, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -56,7 +56,7 @@ def product_rows(monkeypatch):
 def test_the_last_layer_computes_nothing_but_attention_for_other_tokens_than_cls(tiny_bert, product_rows):
     FoldedBert(load_bert(tiny_bert), "cls")(torch.from_numpy(np.concatenate(some_ids([30] * 20))), GroupedSpan([(20, 30)]))
     # qkv, output, up, down of the first layer; of the last query, probes, values, output, up, down
-    few = [32] if products.has_avx512() else [FEWEST_ROWS] * 2  # two blocks
+    few = [32] if processor.has_avx512() else [FEWEST_ROWS] * 2  # two blocks
     assert product_rows == [608] * 4 + few * 6
 
 
@@ -238,15 +238,15 @@ def test_fused_attention_has_the_same_bits_in_any_batch_and_in_any_place_of_memo
 
 def test_code_of_our_own_is_taken_wherever_a_processor_has_the_registers_for_it():
     assert (
-        fused_attention.suits("cpu", torch.float32, 32) == fused_norm.suits("cpu", torch.float32, 32) == bool(products.lanes())
+        fused_attention.suits("cpu", torch.float32, 32) == fused_norm.suits("cpu", torch.float32, 32) == bool(processor.lanes())
     )
-    here = products.has_avx512() and products.has_bfloat16()
-    assert fused_attention.suits("cpu", torch.bfloat16, 64) == (here and not products.has_amx())
+    here = processor.has_avx512() and processor.has_bfloat16()
+    assert fused_attention.suits("cpu", torch.bfloat16, 64) == (here and not processor.has_amx())
 
 
 @pytest.mark.parametrize("width", [16, 64, 80, 384])  # registers of 16 lanes: 1, 4, 5, 24
 def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(width):
-    if not products.lanes():
+    if not processor.lanes():
         pytest.skip("this processor takes torch's norm")
     torch.manual_seed(0)
     x, y, norm = torch.randn(7, width) * 3 + 50, torch.randn(7, width), (torch.randn(width), torch.randn(width))

@@ -17,7 +17,7 @@ from twostage.cache.identity import Identity
 from twostage.cache.reader import open_cache
 from twostage.cache.writer import CacheWriter, opened
 from twostage.encoder import settings
-from twostage.encoder.products import has_bfloat16
+from twostage.encoder.processor import has_bfloat16
 from twostage.encoder.settings import encoder_settings
 from twostage.errors import BadInput
 from twostage.extraction import windows

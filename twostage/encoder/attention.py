@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from twostage.encoder import fused_attention
-from twostage.encoder.products import lanes
+from twostage.encoder.processor import lanes
 
 LANES = lanes() or 8  # numbers in a register: torch's attention takes the rest one by one
 

@@ -42,7 +42,7 @@ def resolve_dtype(name: str, device: str) -> str:
     BadInput for bfloat16 on a GPU that only emulates it."""
     import torch
 
-    from twostage.encoder.products import has_bfloat16
+    from twostage.encoder.processor import has_bfloat16
 
     if device.startswith("cuda"):
         native = torch.cuda.get_device_capability(device) >= (8, 0)

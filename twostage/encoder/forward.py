@@ -28,6 +28,7 @@ from transformers.activations import ACT2FN
 
 from twostage.encoder import fused_attention, fused_norm
 from twostage.encoder.family import pad_of_positions
+from twostage.encoder.processor import has_avx512
 from twostage.encoder.products import (
     FEW,
     FEWEST_ROWS,
@@ -37,7 +38,6 @@ from twostage.encoder.products import (
     batches_by_onednn,
     block_rows,
     filled,
-    has_avx512,
     in_blocks,
 )
 from twostage.memory import room

@@ -13,7 +13,7 @@ import math
 
 import torch
 
-from twostage.encoder.products import has_amx, has_avx512, has_bfloat16, lanes
+from twostage.encoder.processor import has_amx, has_avx512, has_bfloat16, lanes
 from twostage.memory import room
 
 ROWS = 6  # queries at a time: with four registers of keys each (two of 8 lanes) their sums fill the registers

@@ -9,7 +9,7 @@ import functools
 import torch
 from torch.nn import functional as F
 
-from twostage.encoder.products import lanes
+from twostage.encoder.processor import lanes
 
 SUMS = 4  # of a row at a time: one alone would wait for itself
 
