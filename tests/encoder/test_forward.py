@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import forward, fused_attention, fused_norm, processor, products
+from twostage.encoder import forward, fused_attention, fused_norm, fused_product, processor, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -48,7 +48,8 @@ def product_rows(monkeypatch):
     monkeypatch.setattr(F, "linear", lambda x, w, b: rows.append(len(x)) or linear(x, w, b))
     monkeypatch.setattr(torch, "addmm", lambda b, x, w, **out: rows.append(len(x)) or addmm(b, x, w, **out))
     monkeypatch.setattr(products, "_onednn", lambda x, *more: rows.append(len(x)) or onednn(x, *more))
-
+    fused = fused_product.FusedProduct.__call__
+    monkeypatch.setattr(fused_product.FusedProduct, "__call__", lambda self, x: rows.append(len(x)) or fused(self, x))
     monkeypatch.setattr(torch, "bmm", lambda x, w: rows.append(x.shape[1]) or bmm(x, w))
     return rows
 
@@ -100,6 +101,7 @@ def kernels(monkeypatch):
         if not own:
             monkeypatch.setattr(fused_attention, "suits", lambda *_: False)
             monkeypatch.setattr(fused_norm, "suits", lambda *_: False)
+            monkeypatch.setattr(fused_product, "suits", lambda *_: False)
 
     return use
 
@@ -143,7 +145,8 @@ def test_a_product_in_half_precision_has_one_number_of_rows_where_bits_depend_on
     assert rows_of_products(wide_bert, lengths, any_rows=False) == {block_rows(512), FEW}
 
 
-def test_no_row_of_a_product_in_half_precision_is_in_vain_where_bits_do_not_depend_on_it(wide_bert, rows_of_products):
+def test_no_row_of_a_product_in_half_precision_is_in_vain_where_bits_do_not_depend_on_it(wide_bert, rows_of_products, kernels):
+    kernels(False)
     assert rows_of_products(wide_bert, [3], any_rows=True) == {FEWEST_ROWS}
     assert rows_of_products(wide_bert, [20] * 50, any_rows=True) == {1008, 64}  # all tokens, all [CLS]
 
@@ -240,8 +243,9 @@ def test_code_of_our_own_is_taken_wherever_a_processor_has_the_registers_for_it(
     assert (
         fused_attention.suits("cpu", torch.float32, 32) == fused_norm.suits("cpu", torch.float32, 32) == bool(processor.lanes())
     )
-    here = processor.has_avx512() and processor.has_bfloat16()
-    assert fused_attention.suits("cpu", torch.bfloat16, 64) == (here and not processor.has_amx())
+    pairs = processor.has_avx512() and processor.has_bfloat16() and not processor.has_amx()
+    assert fused_attention.suits("cpu", torch.bfloat16, 64) == fused_product.suits("cpu", torch.bfloat16) == pairs
+    assert fused_product.suits("cpu", torch.float32) == (processor.has_avx512() and not processor.made_by_intel())
 
 
 @pytest.mark.parametrize("width", [16, 64, 80, 384])  # registers of 16 lanes: 1, 4, 5, 24

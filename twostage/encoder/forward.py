@@ -79,7 +79,6 @@ class FoldedBert:
         self.any_rows = any_rows(self.device.type, dtype)
         stream = dtype if self.on_gpu else torch.float32  # of the residual stream and the norms
         self.block = block_rows(config.hidden_size)
-        self.step = FEWEST_ROWS if self.any_rows else self.block  # rows of a product are a multiple of it
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.fused_norm = fused_norm.suits(self.device.type, dtype, self.width)
         fused_attention.suits(self.device.type, dtype, self.width // self.heads)  # its code is made here, not in each lane
@@ -121,6 +120,9 @@ class FoldedBert:
             ))  # fmt: skip
         pooler = model.pooler.dense if ("pooler", -1) in self.views else None
         self.pooler = pooler and Product(*put(pooler.weight, pooler.bias))
+        products = [product for layer in self.layers for product in (layer.qkv, layer.out, layer.up, layer.down) if product]
+        fewest = 1 if all(product.fused for product in products) else FEWEST_ROWS
+        self.step = fewest if self.any_rows else self.block  # rows of a product of tokens are a multiple of it
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, span) -> torch.Tensor:
@@ -227,7 +229,7 @@ class FoldedBert:
         if not self.any_rows:
             return in_blocks(x, rows or self.block)
         few_float32 = rows and self.dtype == torch.float32 and not has_avx512()
-        return in_blocks(x, FEWEST_ROWS) if few_float32 else [filled(x, FEWEST_ROWS)]
+        return in_blocks(x, FEWEST_ROWS) if few_float32 else [filled(x, FEWEST_ROWS if rows else self.step)]
 
     def joined(self, blocks: list[torch.Tensor]) -> torch.Tensor:
         """Blocks (n, width) in one matrix."""

@@ -153,16 +153,28 @@ class Code(ir.IRBuilder):
         """float32 as bfloat16: a register half as wide."""
         return self.fptrunc(vector, ir.VectorType(BFloat(), self.lanes))
 
-    def exp2(self, x, degree: int):
-        """2^x in each lane for x <= 0, by a polynomial of that degree; no smaller than 2^-126."""
-        x = self.larger(self.constant(-126), x)
-        shifted = self.fadd(x, self.constant(TO_INTEGER))
-        rest = self.fsub(x, self.fsub(shifted, self.constant(TO_INTEGER)))
-        *lower, power = map(self.constant, powers_of_two(degree))
+    def smaller(self, a, b):
+        """The smaller in each lane; b where one of them is no number."""
+        return self.select(self.fcmp_ordered("<", a, b), a, b)
+
+    def polynomial(self, coefficients: list[float], numbers: list) -> list:
+        """Of each of the registers, step by step for all; the constant first."""
+        *lower, highest = map(self.constant, coefficients)
+        values = [highest] * len(numbers)
         for coefficient in reversed(lower):
-            power = self.fma(power, rest, coefficient)
-        exponent = self.shl(self.bitcast(shifted, self.units), ir.Constant(self.units, [MANTISSA_BITS] * self.lanes))
-        return self.bitcast(self.add(self.bitcast(power, self.units), exponent), self.floats)
+            values = [self.fma(value, x, coefficient) for value, x in zip(values, numbers, strict=True)]
+        return values
+
+    def exp2(self, numbers: list, degree: int) -> list:
+        """2^x in each lane of each of the registers for x <= 0, by a polynomial of that degree; no smaller than 2^-126."""
+        numbers = [self.larger(self.constant(-126), x) for x in numbers]
+        shifted = [self.fadd(x, self.constant(TO_INTEGER)) for x in numbers]
+        whole = [self.fsub(x, self.constant(TO_INTEGER)) for x in shifted]
+        powers = self.polynomial(powers_of_two(degree), [self.fsub(*both) for both in zip(numbers, whole, strict=True)])
+        bits = ir.Constant(self.units, [MANTISSA_BITS] * self.lanes)
+        exponents = [self.shl(self.bitcast(x, self.units), bits) for x in shifted]
+        pairs = zip(powers, exponents, strict=True)
+        return [self.bitcast(self.add(self.bitcast(power, self.units), exponent), self.floats) for power, exponent in pairs]
 
     def intrinsic(self, name: str, result, *values):
         found = self.module.globals.get(name)

@@ -19,6 +19,7 @@ import threading
 import torch
 from torch.nn import functional as F
 
+from twostage.encoder import fused_product
 from twostage.encoder.processor import has_amx, has_avx512, has_bfloat16, made_by_intel
 
 BLOCK = 256  # rows of a product of tokens on a CPU: its input and output stay in the cache of a core
@@ -36,11 +37,18 @@ class Product:
     """rows (n, in) -> (n, out): rows @ weight.T + bias, then GELU where `gelu`. weight (out, in) as nn.Linear keeps it."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, gelu: bool = False):
-        self.bias, self.gelu, self.packed = bias, gelu, can_pack(weight.device.type, weight.dtype)
+        kind = weight.device.type, weight.dtype
+        self.fused = self.packed = None
+        if fused_product.suits(*kind) and fused_product.fits(weight):
+            self.fused = fused_product.FusedProduct(weight, bias, gelu)
+            return
+        self.bias, self.gelu, self.packed = bias, gelu, can_pack(*kind)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK) if self.packed else weight
 
     def __call__(self, rows: torch.Tensor, room=None) -> torch.Tensor:
         """room(n, out, dtype) gives memory for the result, where the kernel can use it."""
+        if self.fused:
+            return self.fused(rows)
         if self.packed:
             fused = self.gelu and has_avx512()  # without, oneDNN's own GELU is slow
             out = _onednn(rows, self.weight, self.bias, fused)
@@ -53,7 +61,7 @@ class Product:
 
     def added(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """x + the product, in place. x may be of a wider dtype than the rows."""
-        if self.packed or x.dtype != rows.dtype:
+        if self.fused or self.packed or x.dtype != rows.dtype:
             return x.add_(self(rows))
         return torch.addmm(x, rows, self.weight.t(), out=x)
 
