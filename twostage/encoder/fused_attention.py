@@ -181,7 +181,8 @@ class Attention:
 
         def block_of(block, kept=None) -> None:
             at = code.times(block, self.lanes)
-            (power,) = code.exp2([code.fma(code.read(code.floats, row, at), scale, shift)], DEGREE[self.paired])
+            log = code.larger(code.constant(-126), code.fma(code.read(code.floats, row, at), scale, shift))
+            (power,) = code.exp2([log], DEGREE[self.paired])
             power = code.select(kept, power, code.constant(0)) if kept else power
             total.value = code.fadd(total.value, power)
             half = code.times(block, self.lanes // 2)

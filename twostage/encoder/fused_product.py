@@ -20,14 +20,10 @@ from twostage.memory import room
 ROWS, WIDE = 6, 4  # rows, and registers of outputs, at a time
 UNROLLED = 4
 CACHED = 450_000  # bytes of a panel in float32; more inputs than that holds go in parts
-STRIP, TOGETHER = (
-    48,
-    2,
-)  # rows that wait for GELU in the nearest cache, and those that it takes at a time: one would wait for itself
-GELU = {
-    False: (10, 6),
-    True: (5, 4),
-}  # degrees of its two polynomials: errors of 2.4e-7, and of 2.4e-5 where it is rounded to bfloat16
+STRIP = 48  # rows that wait for GELU in the nearest cache
+TOGETHER = 2  # of them at a time: one would wait for itself
+# Degrees of its two polynomials: errors of 2.4e-7, and of 2.4e-5 where the result is rounded to bfloat16.
+GELU = {False: (10, 6), True: (5, 4)}
 TAIL = {False: 6.0, True: 5.0}  # beyond it the normal distribution's tail is taken to be what it is there: below 3e-7
 
 
@@ -159,7 +155,7 @@ class Writer:
         sizes = [code.smaller(code.intrinsic(f"llvm.fabs.v{self.lanes}f32", code.floats, x), end) for x in numbers]
         tails = code.exp2(code.polynomial(log_of_tail(degrees[0], TAIL[self.paired]), sizes), degrees[1])
         positive = [code.larger(code.constant(0), x) for x in numbers]  # what is no number stays none
-        return [code.fsub(x, code.fmul(size, tail)) for x, size, tail in zip(positive, sizes, tails, strict=True)]
+        return [code.fma(code.fneg(size), tail, x) for x, size, tail in zip(positive, sizes, tails, strict=True)]
 
     def last_at_most(self, row, more: int):
         return self.code.least(self.code.plus(row, more), self.code.plus(self.many, -1))

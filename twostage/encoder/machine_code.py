@@ -166,8 +166,7 @@ class Code(ir.IRBuilder):
         return values
 
     def exp2(self, numbers: list, degree: int) -> list:
-        """2^x in each lane of each of the registers for x <= 0, by a polynomial of that degree; no smaller than 2^-126."""
-        numbers = [self.larger(self.constant(-126), x) for x in numbers]
+        """2^x in each lane of each of the registers for -126 <= x <= 0, by a polynomial of that degree."""
         shifted = [self.fadd(x, self.constant(TO_INTEGER)) for x in numbers]
         whole = [self.fsub(x, self.constant(TO_INTEGER)) for x in shifted]
         powers = self.polynomial(powers_of_two(degree), [self.fsub(*both) for both in zip(numbers, whole, strict=True)])
