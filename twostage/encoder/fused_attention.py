@@ -116,7 +116,7 @@ class Attention:
         with code.loop(0, queries, ROWS) as query:
             rows = [code.least(code.plus(query, i), code.plus(queries, -1)) for i in range(ROWS)]
             tops = self.scores_of([code.place(q, code.times(row, self.q_row)) for row in rows], scores, blocks)
-            sums = [self.powers(*each, tokens, blocks) for each in zip(scores, tops, strict=True)]
+            sums = self.powers(scores, tops, tokens, blocks)
             self.mix(v, scores, sums, [code.place(out, code.times(row, self.out_row)) for row in rows], tokens)
 
     def transpose_keys(self, k, tokens, blocks) -> None:
@@ -173,26 +173,26 @@ class Attention:
 
         yield sums, add
 
-    def powers(self, row, top, tokens, blocks):
-        """Put 2^(scale (score - largest)) in the place of a row of scores, in the dtype of the values; give their sum."""
+    def powers(self, rows: list, tops: list, tokens, blocks) -> list:
+        """Put 2^(scale (score - largest)) in the place of rows of scores, in the dtype of the values; give their sums."""
         code = self.code
-        scale, total = code.splat(self.scale), code.variable(code.constant(0))
-        shift = code.fneg(code.fmul(code.splat(code.reduced(code.larger, top)), scale))
+        scale, totals = code.splat(self.scale), [code.variable(code.constant(0)) for _ in rows]
+        shifts = [code.fneg(code.fmul(code.splat(code.reduced(code.larger, top)), scale)) for top in tops]
 
         def block_of(block, kept=None) -> None:
-            at = code.times(block, self.lanes)
-            log = code.larger(code.constant(-126), code.fma(code.read(code.floats, row, at), scale, shift))
-            (power,) = code.exp2([log], DEGREE[self.paired])
-            power = code.select(kept, power, code.constant(0)) if kept else power
-            total.value = code.fadd(total.value, power)
-            half = code.times(block, self.lanes // 2)
-            code.write(*(code.rounded(power), row, half) if self.paired else (power, row, at))
+            at, half = code.times(block, self.lanes), code.times(block, self.lanes // 2)
+            logs = [code.fma(code.read(code.floats, row, at), scale, shift) for row, shift in zip(rows, shifts, strict=True)]
+            powers = code.exp2([code.larger(code.constant(-126), log) for log in logs], DEGREE[self.paired])
+            for row, total, power in zip(rows, totals, powers, strict=True):
+                power = code.select(kept, power, code.constant(0)) if kept else power
+                total.value = code.fadd(total.value, power)
+                code.write(*(code.rounded(power), row, half) if self.paired else (power, row, at))
 
         last = code.plus(blocks, -1)
         with code.loop(0, last) as block:
             block_of(block)
         block_of(last, code.below(tokens, code.times(last, self.lanes)))
-        return code.reduced(code.fadd, total.value)
+        return [code.reduced(code.fadd, total.value) for total in totals]
 
     def mix(self, v, powers: list, sums: list, out: list, tokens) -> None:
         """Write the values, mixed by their powers, over the sums of these."""
