@@ -10,7 +10,7 @@ from twostage.encoder import fused_product
 from twostage.encoder.attention import GroupedSpan
 from twostage.encoder.encoder import load_bert
 from twostage.encoder.forward import FoldedBert
-from twostage.encoder.fused_product import STRIP, FusedProduct
+from twostage.encoder.fused_product import FusedProduct
 from twostage.encoder.products import Product
 
 
@@ -30,7 +30,7 @@ def parts_of(dtype, rows, inputs, outputs):
 
 
 @pytest.mark.parametrize("gelu", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 6, 7, STRIP - 1, STRIP + 1, 3 * STRIP + 11])
+@pytest.mark.parametrize("rows", [1, 2, 6, 7, 47, 49, 155])
 @pytest.mark.parametrize(("inputs", "outputs"), [(8, 64), (72, 192), (3072, 128)])  # in float32 the last goes in parts
 def test_a_product_is_the_product_with_its_bias_and_the_exact_gelu(dtype, rows, inputs, outputs, gelu):
     rows, weight, bias = parts_of(dtype, rows, inputs, outputs)
@@ -43,10 +43,10 @@ def test_a_product_is_the_product_with_its_bias_and_the_exact_gelu(dtype, rows, 
 
 @pytest.mark.parametrize("gelu", [False, True])
 def test_a_row_has_the_same_bits_in_any_place_and_beside_any_others(dtype, gelu):
-    rows, weight, bias = parts_of(dtype, 2 * STRIP + 5, 3072, 64)
+    rows, weight, bias = parts_of(dtype, 101, 3072, 64)
     product = FusedProduct(weight, bias, gelu)
     together = product(rows)
-    for start, stop in ((0, 1), (3, 5), (STRIP - 2, STRIP + 3), (40, 2 * STRIP + 5)):
+    for start, stop in ((0, 1), (3, 5), (46, 51), (40, 101)):
         assert torch.equal(product(rows[start:stop]), together[start:stop])
 
 
@@ -64,7 +64,7 @@ def test_a_sum_in_parts_has_the_bits_of_the_whole_sum(monkeypatch):
 def test_gelu_is_exact_from_end_to_end_of_its_argument(dtype):
     x = torch.linspace(-20, 20, 64 * 500, dtype=torch.float64).to(dtype).view(500, 64)
     got, wanted = FusedProduct(torch.eye(64, dtype=dtype), None, True)(x).double(), F.gelu(x.double())
-    close = {"atol": 5e-7, "rtol": 3e-7} if dtype == torch.float32 else {"atol": 3e-5, "rtol": 2**-8}
+    close = {"atol": 3e-8, "rtol": 1.2e-7} if dtype == torch.float32 else {"atol": 1.5e-5, "rtol": 2**-8}
     torch.testing.assert_close(got, wanted, **close)
 
 

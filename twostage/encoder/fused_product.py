@@ -15,16 +15,12 @@ import torch
 from torch.nn import functional as F
 
 from twostage.encoder.processor import has_amx, has_avx512, has_bfloat16, lanes, made_by_intel
-from twostage.memory import room
 
 ROWS, WIDE = 6, 4  # rows, and registers of outputs, at a time
 UNROLLED = 4
 CACHED = 450_000  # bytes of a panel in float32; more inputs than that holds go in parts
-STRIP = 48  # rows that wait for GELU in the nearest cache
-TOGETHER = 2  # of them at a time: one would wait for itself
-# Degrees of its two polynomials: errors of 2.4e-7, and of 2.4e-5 where the result is rounded to bfloat16.
-GELU = {False: (10, 6), True: (5, 4)}
-TAIL = {False: 6.0, True: 5.0}  # beyond it the normal distribution's tail is taken to be what it is there: below 3e-7
+PIECE = 3 / 16  # of the normal distribution's tail: a polynomial stands for each
+DEGREE = {False: 4, True: 2}  # errors of GELU below 2.4e-7, and of 1.2e-5 before it is rounded to bfloat16
 
 
 @functools.cache
@@ -70,8 +66,7 @@ class FusedProduct:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         rows, out = rows.contiguous(), torch.empty(len(rows), self.out, dtype=self.dtype)
-        sums = room("sums", (STRIP, WIDE * lanes()), torch.float32)
-        pointers = (x.data_ptr() for x in (rows, self.panels, self.bias, out, sums))
+        pointers = (x.data_ptr() for x in (rows, self.panels, self.bias, out))
         self.code(*pointers, len(rows), self.units, self.part, self.out)
         return out
 
@@ -91,7 +86,7 @@ class Writer:
         from twostage.encoder import machine_code as to
 
         self.to, self.paired, self.gelu, self.lanes, self.panel = to, paired, gelu, lanes, WIDE * lanes
-        pointers = dict.fromkeys(("rows", "panels", "bias", "out", "sums"), to.POINTER)
+        pointers = dict.fromkeys(("rows", "panels", "bias", "out"), to.POINTER)
         self.code = to.Code("product", pointers | dict.fromkeys(("many", "units", "part", "outputs"), to.INT), lanes)
         self.__dict__ |= self.code.given  # rows, panels, bias, … as the code has them
 
@@ -100,17 +95,12 @@ class Writer:
         with code.loop(0, self.outputs, self.panel) as first, code.loop(0, self.units, self.part) as start:
             panel = code.place(self.panels, code.times(first, self.units))
             stop = code.least(code.plus(start, self.part), self.units)
-            with code.loop(0, self.many, STRIP) as strip:
-                end = code.least(code.plus(strip, STRIP), self.many)
-                with code.loop(strip, end, ROWS) as row:
-                    self.tile(row, first, panel, start, stop, code.sub(row, strip))
-                if self.gelu:
-                    with code.loop(strip, end, TOGETHER) as row:
-                        self.activate(row, first, code.sub(row, strip))
+            with code.loop(0, self.many, ROWS) as row:
+                self.tile(row, first, panel, start, stop)
         return code
 
-    def tile(self, row, first, panel, start, stop, waiting) -> None:
-        """Sums of some rows and a panel; those that GELU is for are left waiting in these rows and on."""
+    def tile(self, row, first, panel, start, stop) -> None:
+        """Some rows times a panel, or a part of its inputs."""
         code = self.code
         outs = [self.outputs_of(row, i, first) for i in range(ROWS)]
         sums = [[code.variable(number) for number in self.begun(out, start)] for out in outs]
@@ -123,16 +113,11 @@ class Writer:
                     number = code.splat(code.read(self.to.UNIT, numbers, unit))
                     for total, weight in zip(own, weights, strict=True):
                         total.value = code.dot(self.paired, total.value, number, weight)
-        if self.gelu:
-            for i, own in enumerate(sums):
-                place = code.times(code.plus(waiting, i), self.panel)
-                for j, total in enumerate(own):
-                    code.write(total.value, self.sums, place, j * self.lanes)
-            return
         last = code.icmp_signed("==", stop, self.units)
         bias = [code.select(last, x, code.constant(0)) for x in self.numbers(self.bias, first)]
         for out, own in zip(outs, sums, strict=True):
-            self.write([code.fadd(total.value, x) for total, x in zip(own, bias, strict=True)], out)
+            numbers = [code.fadd(total.value, x) for total, x in zip(own, bias, strict=True)]
+            self.write(self.gelu_of(numbers) if self.gelu else numbers, out)
 
     def begun(self, out, start) -> list:
         """What sums go on from: nothing, or in a later part of the inputs what stands where they will be."""
@@ -142,20 +127,17 @@ class Writer:
         later = code.icmp_signed(">", start, self.to.INT(0))
         return [code.select(later, code.read(code.floats, out, i * self.lanes), zero) for i in range(WIDE)]
 
-    def activate(self, row, first, waiting) -> None:
-        """GELU of sums that wait in these rows, with their bias."""
-        code, bias = self.code, self.numbers(self.bias, first)
-        places = [code.times(code.plus(waiting, i), self.panel) for i in range(TOGETHER)]
-        sums = [code.read(code.floats, self.sums, place, i * self.lanes) for place in places for i in range(WIDE)]
-        numbers = self.gelu_of([code.fadd(*both) for both in zip(sums, bias * TOGETHER, strict=True)])
-        for i in range(TOGETHER):
-            self.write(numbers[i * WIDE : (i + 1) * WIDE], self.outputs_of(row, i, first))
-
     def gelu_of(self, numbers: list) -> list:
-        """max(x, 0) - |x| Phi(-|x|), Phi being the normal distribution, 2 to the power of a polynomial."""
-        code, degrees, end = self.code, GELU[self.paired], self.code.constant(TAIL[self.paired])
+        """max(x, 0) - |x| Phi(-|x|), Phi being the normal distribution."""
+        code, pieces = self.code, 2 * self.lanes
+        end = code.constant(end_of(pieces))
         sizes = [code.smaller(code.intrinsic(f"llvm.fabs.v{self.lanes}f32", code.floats, x), end) for x in numbers]
-        tails = code.exp2(code.polynomial(log_of_tail(degrees[0], TAIL[self.paired]), sizes), degrees[1])
+        places, beyond = zip(*(code.divided(x, PIECE) for x in sizes), strict=True)
+        # Terms of x itself would cancel in float32: its polynomials are of what x is beyond the middle of a piece.
+        rest, tables = sizes if self.paired else beyond, tail_in_pieces(DEGREE[self.paired], pieces, not self.paired)
+        *lower, tails = ([code.chosen(table, place) for place in places] for table in tables)
+        for constants in reversed(lower):
+            tails = [code.fma(*each) for each in zip(tails, rest, constants, strict=True)]
         positive = [code.larger(code.constant(0), x) for x in numbers]  # what is no number stays none
         return [code.fma(code.fneg(size), tail, x) for x, size, tail in zip(positive, sizes, tails, strict=True)]
 
@@ -186,9 +168,19 @@ class Writer:
                 code.write(number, out, i * self.lanes)
 
 
+def end_of(pieces: int) -> float:
+    """Where so many pieces end whose middles are 0, PIECE, 2 PIECE…: just before another would be nearer."""
+    return (pieces - 0.75) * PIECE
+
+
 @functools.cache
-def log_of_tail(degree: int, end: float) -> list[float]:
-    """Coefficients of log2 Phi(-x) for x from 0 to end, through its Chebyshev points, the constant first."""
-    tail = np.vectorize(lambda x: math.log2(math.erfc(x / math.sqrt(2)) / 2))
-    fitted = np.polynomial.Chebyshev.interpolate(tail, degree, [0, end])
-    return fitted.convert(kind=np.polynomial.Polynomial).coef.tolist()
+def tail_in_pieces(degree: int, pieces: int, beyond: bool) -> list[list[float]]:
+    """Phi(-x) for x from 0 on, by polynomials through the Chebyshev points of each piece, of x or of what x is beyond the middle of
+    its piece: a table of their constants, one of their linear coefficients…"""
+    fitted = []
+    for middle in (i * PIECE for i in range(pieces)):
+        zero = middle if beyond else 0
+        tail = np.vectorize(lambda x, zero=zero: math.erfc((zero + x) / math.sqrt(2)) / 2)
+        span = max(0, middle - PIECE / 2) - zero, min(end_of(pieces), middle + PIECE / 2) - zero
+        fitted.append(np.polynomial.Chebyshev.interpolate(tail, degree, span).convert(kind=np.polynomial.Polynomial).coef)
+    return np.transpose(fitted).tolist()

@@ -165,6 +165,18 @@ class Code(ir.IRBuilder):
             values = [self.fma(value, x, coefficient) for value, x in zip(values, numbers, strict=True)]
         return values
 
+    def divided(self, x, step: float):
+        """The whole number nearest to x / step, in the lowest bits of each lane, and x - step times it."""
+        shifted = self.fma(x, self.constant(1 / step), self.constant(TO_INTEGER))
+        whole = self.fsub(shifted, self.constant(TO_INTEGER))
+        return self.bitcast(shifted, self.units), self.fma(whole, self.constant(-step), x)
+
+    def chosen(self, table: list[float], which):
+        """Of a table of twice as many float32 as AVX-512 has lanes, the one that the lowest bits of each lane name."""
+        halves = table[: self.lanes], table[self.lanes :]
+        first, last = (ir.Constant(self.floats, [float(np.float32(x)) for x in half]) for half in halves)
+        return self.intrinsic("llvm.x86.avx512.vpermi2var.ps.512", self.floats, first, which, last)
+
     def exp2(self, numbers: list, degree: int) -> list:
         """2^x in each lane of each of the registers for -126 <= x <= 0, by a polynomial of that degree."""
         shifted = [self.fadd(x, self.constant(TO_INTEGER)) for x in numbers]
