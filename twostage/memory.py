@@ -39,13 +39,17 @@ class Rooms(threading.local):
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """This thread's matrix of that name, with whatever stands in it: gone when the name is asked for again."""
-        import torch
+        flat, last = self.__dict__.get(name, (None, None))
+        if last is None or last.shape != shape or last.dtype != dtype:
+            import torch
 
-        flat = self.__dict__.get(name)
-        if flat is None or flat.dtype != dtype or len(flat) < math.prod(shape):
+            numbers = math.prod(shape)
             with torch.inference_mode(False):
-                flat = self.__dict__[name] = torch.empty(math.prod(shape), dtype=dtype)
-        return flat[: math.prod(shape)].view(shape)
+                if flat is None or flat.dtype != dtype or len(flat) < numbers:
+                    flat = torch.empty(numbers, dtype=dtype)
+                last = flat[:numbers].view(shape)
+            self.__dict__[name] = flat, last
+        return last
 
 
 room = Rooms()

@@ -49,7 +49,9 @@ def product_rows(monkeypatch):
     monkeypatch.setattr(torch, "addmm", lambda b, x, w, **out: rows.append(len(x)) or addmm(b, x, w, **out))
     monkeypatch.setattr(products, "_onednn", lambda x, *more: rows.append(len(x)) or onednn(x, *more))
     fused = fused_product.FusedProduct.__call__
-    monkeypatch.setattr(fused_product.FusedProduct, "__call__", lambda self, x: rows.append(len(x)) or fused(self, x))
+    monkeypatch.setattr(
+        fused_product.FusedProduct, "__call__", lambda self, x, *room: rows.append(len(x)) or fused(self, x, *room)
+    )
     monkeypatch.setattr(torch, "bmm", lambda x, w: rows.append(x.shape[1]) or bmm(x, w))
     return rows
 
@@ -180,7 +182,7 @@ def softmax_attention(q, k, v, documents, heads, scale):
 
 def fused(q, k, v, documents, heads, scale):
     starts = (torch.arange(documents + 1) * (len(rows) // documents) for rows in (q, k))
-    return fused_attention.attend(q, k, v, *starts, heads, scale)
+    return fused_attention.attend(q, k, v, *starts, len(k) // documents, heads, scale)
 
 
 @pytest.fixture(params=["float32 of this processor", "float32 by 8 lanes", "bfloat16"])

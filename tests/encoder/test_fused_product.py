@@ -109,7 +109,7 @@ def vectors(model, dtype, lengths):
 
 def test_a_forward_goes_by_fused_products_and_no_row_is_in_vain(panels_bert, dtype, monkeypatch):
     rows, multiply = [], FusedProduct.__call__
-    monkeypatch.setattr(FusedProduct, "__call__", lambda self, x: rows.append(len(x)) or multiply(self, x))
+    monkeypatch.setattr(FusedProduct, "__call__", lambda self, x, *room: rows.append(len(x)) or multiply(self, x, *room))
     bert, _ = vectors(panels_bert, dtype, [(10, 21)])
     assert rows == [210] * 4 * (len(bert.layers) - 1) + [16] * 3  # [CLS] of ten documents: batched products like sixteen rows
     assert bert.step == 1

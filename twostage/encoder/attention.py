@@ -69,6 +69,7 @@ class GroupedSpan:
         self.groups = groups
         documents, tokens = torch.tensor(groups).unbind(1)
         lengths = tokens.repeat_interleave(documents)  # (B,)
+        self.longest = max(tokens for _, tokens in groups)
         self.starts = F.pad(lengths.cumsum(0), (1, 0))  # (B + 1,)
         self.first = self.starts[:-1]
         self.positions = torch.arange(int(self.starts[-1])) - self.first.repeat_interleave(lengths)
@@ -83,7 +84,7 @@ class GroupedSpan:
 
     def attend(self, q, k, v, heads: int) -> torch.Tensor:
         if fused(q, heads):
-            return fused_attention.attend(q, k, v, self.starts, self.starts, heads)
+            return fused_attention.attend(q, k, v, self.starts, self.starts, self.longest, heads)
         ends = itertools.accumulate(self.rows)
         places = zip(self.parts, ends, q.split(self.rows), strict=True)
         return torch.cat([part.attend(own, k[end - len(own) :], v[end - len(own) :], heads) for part, end, own in places])
@@ -91,7 +92,8 @@ class GroupedSpan:
     def attend_first(self, q, k, v, heads: int, scale: float | None = None) -> torch.Tensor:
         each = len(q) // len(self.first)  # queries a document
         if fused(q, heads):
-            return fused_attention.attend(q, k, v, torch.arange(len(self.starts)) * each, self.starts, heads, scale)
+            starts = torch.arange(len(self.starts)) * each
+            return fused_attention.attend(q, k, v, starts, self.starts, self.longest, heads, scale)
         pieces = q.split([documents * each for documents, _ in self.groups]), k.split(self.rows), v.split(self.rows)
         return torch.cat([part.attend_first(*qkv, heads, scale) for part, *qkv in zip(self.parts, *pieces, strict=True)])
 

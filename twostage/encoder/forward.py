@@ -20,6 +20,7 @@ Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
 """
 
 import contextlib
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -153,7 +154,8 @@ class FoldedBert:
     def one_layer(self, layer: Layer, blocks: list[Taken], span) -> tuple[list[Taken], list[torch.Tensor]]:
         """Every token looks at its document, then goes on alone: blocks of the stream (n, D) each -> the same for the next layer,
         and as views have them; none where nobody asks."""
-        q, k, v = self.joined([layer.qkv(taken) for _, taken in blocks]).chunk(3, dim=-1)  # (total or more, D) each
+        into = qkv_room if len(blocks) == 1 and not self.on_gpu else None
+        q, k, v = self.joined([layer.qkv(taken, into) for _, taken in blocks]).chunk(3, dim=-1)  # (total or more, D) each
         attended = span.attend(q[: len(span.positions)], k, v, self.heads)
         asked = bool(layer.asked & OF_ALL_TOKENS)
         norms = [layer.own] * asked + [layer.norm2] * (layer.norm2 is not None)
@@ -204,14 +206,14 @@ class FoldedBert:
     def feed_forward(self, layer: Layer, attended: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Output projection, norm and up projection of rows (n, D): the stream, and what goes down to it again. Overwrites x."""
         ((x, taken),) = self.added(x, attended, layer.out, layer.norm1)
-        return x, self.activation(layer.up(taken, None if self.on_gpu else wide))
+        return x, self.activation(layer.up(taken, None if self.on_gpu else up_room))
 
     def added(self, x: torch.Tensor, rows: torch.Tensor, product: Product, *norms) -> list[Taken]:
         """norm(x + product(rows)) of rows (n, D), by each of the norms. Overwrites x."""
         if not self.fused_norm:
             x = product.added(x, rows)
             return [self.as_taken(self.normed(x, norm)) for norm in norms]
-        y, (*others, last) = product(rows), norms
+        y, (*others, last) = product(rows, added_room), norms
         apart = [fused_norm.add_norm(x, y, norm, self.eps, torch.empty_like(x)) for norm in others]
         return [*apart, fused_norm.add_norm(x, y, last, self.eps)]
 
@@ -236,7 +238,7 @@ class FoldedBert:
         if len(blocks) == 1:
             return blocks[0]
         rows, (_, width) = sum(map(len, blocks)), blocks[0].shape
-        return torch.cat(blocks, out=wide(rows, width, self.dtype))
+        return torch.cat(blocks, out=qkv_room(rows, width, self.dtype))
 
     def few(self, compute, *inputs: torch.Tensor) -> torch.Tensor:
         """compute(*inputs) of one row a document."""
@@ -247,8 +249,11 @@ class FoldedBert:
         return F.layer_norm(x, (self.width,), *norm, self.eps)
 
 
-def wide(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-    return room("wide", (rows, width), dtype)
+def matrix(name: str, rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    return room(name, (rows, width), dtype)
+
+
+qkv_room, up_room, added_room = (functools.partial(matrix, name) for name in ("qkv", "up", "added"))
 
 
 def positions_after_pad(ids: torch.Tensor, positions: torch.Tensor, pad: int) -> torch.Tensor:

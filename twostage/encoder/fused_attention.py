@@ -33,29 +33,28 @@ def suits(device: str, dtype: torch.dtype, width: int) -> bool:
         x = torch.linspace(-2, 2, 3 * 21 * width, dtype=torch.float64).sin().view(3, 21, width)
         q, k, v = x.to(dtype)
         starts = torch.tensor([0, 21])
-        got = attend(q, k, v, starts, starts, 1, 1.0)
+        got = attend(q, k, v, starts, starts, 21, 1, 1.0)
         right = (q.double() @ k.double().T).softmax(-1) @ v.double()
         return torch.allclose(got.double(), right, atol=3e-2 if paired else 1e-4)
     return False
 
 
-def attend(q, k, v, q_starts, k_starts, heads: int, scale: float | None = None) -> torch.Tensor:
+def attend(q, k, v, q_starts, k_starts, longest: int, heads: int, scale: float | None = None) -> torch.Tensor:
     """q (queries, D), k and v (tokens or more, D), rows alike far apart in k and v -> softmax(scale q k^T) v (queries, D).
 
     scale: one over the root of a head's width where it is not given.
-    q_starts, k_starts (B + 1,) int64: where the rows of each document begin, and the last ends.
+    q_starts, k_starts (B + 1,) int64: where the rows of each document begin, and the last ends. longest: the most tokens of one.
     """
     width, paired = q.shape[1] // heads, q.dtype == torch.bfloat16
     each, lane = 2 if paired else 1, lanes()
-    longest = int(k_starts.diff().max())
     full = -(-longest // lane) * lane
-    keys, values = (room(name, (full, width), q.dtype) for name in ("keys", "values"))
-    scores = room("scores", (ROWS, full + lane), torch.float32)
+    units = full * width // each  # of the keys, and of the values: four bytes each
+    keys = room("attention", (2 * units + ROWS * (full + lane),), torch.float32).data_ptr()
     attended = torch.empty(len(q), q.shape[1], dtype=q.dtype)
     kernel(width, paired, lane)(
         *(x.data_ptr() for x in (q, k, v, attended, q_starts, k_starts)), len(k_starts) - 1, heads,
         *(x.stride(0) // each for x in (q, k, attended)), (scale or width**-0.5) * math.log2(math.e),
-        *(x.data_ptr() for x in (keys, values, scores)),
+        keys, keys + 4 * units, keys + 8 * units,
     )  # fmt: skip
     return attended
 

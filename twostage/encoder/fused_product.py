@@ -62,12 +62,14 @@ class FusedProduct:
         # A sum in parts waits in float32, where the result will be.
         parts = 1 if gelu or each == 2 else math.ceil(4 * self.units * panel / CACHED)
         self.part = math.ceil(self.units / (parts * UNROLLED)) * UNROLLED
+        self.pointers = self.panels.data_ptr(), self.bias.data_ptr()
         self.code = kernel(each == 2, gelu, lanes())
 
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        rows, out = rows.contiguous(), torch.empty(len(rows), self.out, dtype=self.dtype)
-        pointers = (x.data_ptr() for x in (rows, self.panels, self.bias, out))
-        self.code(*pointers, len(rows), self.units, self.part, self.out)
+    def __call__(self, rows: torch.Tensor, room=None) -> torch.Tensor:
+        """room(n, out, dtype) gives memory for the result."""
+        rows, shape = rows.contiguous(), (len(rows), self.out)
+        out = torch.empty(shape, dtype=self.dtype) if room is None else room(*shape, self.dtype)
+        self.code(rows.data_ptr(), *self.pointers, out.data_ptr(), *shape, self.units, self.part)
         return out
 
 
@@ -87,7 +89,7 @@ class Writer:
 
         self.to, self.paired, self.gelu, self.lanes, self.panel = to, paired, gelu, lanes, WIDE * lanes
         pointers = dict.fromkeys(("rows", "panels", "bias", "out"), to.POINTER)
-        self.code = to.Code("product", pointers | dict.fromkeys(("many", "units", "part", "outputs"), to.INT), lanes)
+        self.code = to.Code("product", pointers | dict.fromkeys(("many", "outputs", "units", "part"), to.INT), lanes)
         self.__dict__ |= self.code.given  # rows, panels, bias, … as the code has them
 
     def written(self):

@@ -1,11 +1,13 @@
 """What this processor is, as far as the choice of a kernel goes."""
 
+import functools
 import platform
 from pathlib import Path
 
 import torch
 
 
+@functools.cache
 def lanes() -> int:
     """float32 numbers in a register of this processor, as machine code of our own is written for it; 0 where none is."""
     if platform.machine() not in ("x86_64", "AMD64"):

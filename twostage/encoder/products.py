@@ -49,7 +49,7 @@ class Product:
     def __call__(self, rows: torch.Tensor, room=None) -> torch.Tensor:
         """room(n, out, dtype) gives memory for the result, where the kernel can use it."""
         if self.fused:
-            return self.fused(rows)
+            return self.fused(rows, room)
         if self.packed:
             fused = self.gelu and has_avx512()  # without, oneDNN's own GELU is slow
             out = _onednn(rows, self.weight, self.bias, fused)
