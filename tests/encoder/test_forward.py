@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import itertools
 import os
 import threading
 import time
@@ -256,13 +257,13 @@ def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(wid
         pytest.skip("this processor takes torch's norm")
     torch.manual_seed(0)
     x, y, norm = torch.randn(7, width) * 3 + 50, torch.randn(7, width), (torch.randn(width), torch.randn(width))
-    for dtype in (torch.float32, torch.bfloat16):
-        wanted = F.layer_norm(x.double() + y.to(dtype).double(), (width,), *(part.double() for part in norm), 1e-12)
+    for of_y, dtype in itertools.product((torch.float32, torch.bfloat16), repeat=2):
+        wanted = F.layer_norm(x.double() + y.to(of_y).double(), (width,), *(part.double() for part in norm), 1e-12)
         kept = x.clone()
-        out, taken = fused_norm.add_norm(kept, y.to(dtype), norm, 1e-12, torch.empty_like(x))
+        out, taken = fused_norm.add_norm(kept, y.to(of_y), norm, 1e-12, dtype, torch.empty_like(x))
         torch.testing.assert_close(out.double(), wanted, atol=1e-4, rtol=0)
-        assert torch.equal(kept, x) and torch.equal(taken, out.to(dtype))
-        assert fused_norm.add_norm(kept, y.to(dtype), norm, 1e-12)[0] is kept and torch.equal(kept, out)
+        assert torch.equal(kept, x) and taken.dtype == dtype and torch.equal(taken, out.to(dtype))
+        assert fused_norm.add_norm(kept, y.to(of_y), norm, 1e-12, dtype)[0] is kept and torch.equal(kept, out)
 
 
 def test_every_layer_attends_by_code_of_our_own_where_it_suits(wide_bert, fused_dtype, monkeypatch):
@@ -322,7 +323,7 @@ def test_a_packed_product_is_the_product_with_its_bias_and_the_exact_gelu():
     weight, bias, rows = (torch.randn(*size).bfloat16() for size in ((96, 64), (96,), (BLOCK, 64)))
     wanted = F.linear(rows.double(), weight.double(), bias.double())
     for gelu in (False, True):
-        got = Product(weight, bias, gelu)(rows).double()
+        got = Product(weight, bias, gelu=gelu)(rows).double()
         torch.testing.assert_close(got, F.gelu(wanted) if gelu else wanted, atol=1e-3, rtol=2**-8)
 
 

@@ -50,6 +50,15 @@ def test_a_row_has_the_same_bits_in_any_place_and_beside_any_others(dtype, gelu)
         assert torch.equal(product(rows[start:stop]), together[start:stop])
 
 
+def test_sums_that_go_to_the_stream_are_not_rounded(dtype):
+    rows, weight, bias = parts_of(dtype, 50, 3072, 128)
+    wanted = F.linear(rows.double(), weight.double(), bias.double())
+    got = Product(weight, bias, sums=True)(rows)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), wanted, atol=5e-6, rtol=1e-5)
+    assert torch.equal(got.to(dtype), Product(weight, bias)(rows))
+
+
 def test_a_sum_in_parts_has_the_bits_of_the_whole_sum(monkeypatch):
     if not fused_product.suits("cpu", torch.float32):
         pytest.skip("this processor takes another kernel")

@@ -13,7 +13,8 @@ One pass gives vectors of several layers and poolings (views), each to the bit a
 that layer gives it. So cls goes the short way in an inner layer too, before all tokens go through it; and where vectors are taken, a norm
 of their own leaves out what the layer after adds.
 
-On a CPU the residual stream and the norms are float32 whatever the products compute in. Where a product must have one number of rows
+On a CPU the residual stream and the norms are float32 whatever the products compute in. So are the sums of the down projection, where
+a kernel can leave them so: of bfloat16's errors this one costs next to nothing to avoid. Where a product must have one number of rows
 (products.py), all but attention goes block by block.
 
 Shapes: B documents, T tokens, D hidden, H heads, d = D / H.
@@ -115,7 +116,7 @@ class FoldedBert:
                 out=Product(*put(part.attention.output.dense.weight)),
                 norm1=put(*_norm(part.attention.output.LayerNorm, between), dtype=stream),
                 up=Product(*put(up.weight, _without(up.bias, up.weight, between)), gelu=gelu),
-                down=Product(*put(part.output.dense.weight)),
+                down=Product(*put(part.output.dense.weight), sums=True),
                 own=put(norm.weight, norm.bias, dtype=stream),
                 norm2=None if after is None else put(*_norm(norm, after), dtype=stream),
             ))  # fmt: skip
@@ -214,8 +215,8 @@ class FoldedBert:
             x = product.added(x, rows)
             return [self.as_taken(self.normed(x, norm)) for norm in norms]
         y, (*others, last) = product(rows, added_room), norms
-        apart = [fused_norm.add_norm(x, y, norm, self.eps, torch.empty_like(x)) for norm in others]
-        return [*apart, fused_norm.add_norm(x, y, last, self.eps)]
+        apart = [fused_norm.add_norm(x, y, norm, self.eps, self.dtype, torch.empty_like(x)) for norm in others]
+        return [*apart, fused_norm.add_norm(x, y, last, self.eps, self.dtype)]
 
     def as_taken(self, x: torch.Tensor) -> Taken:
         return x, x.to(self.dtype)
@@ -250,7 +251,7 @@ class FoldedBert:
 
 
 def matrix(name: str, rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-    return room(name, (rows, width), dtype)
+    return room((name, dtype), (rows, width), dtype)
 
 
 qkv_room, up_room, added_room = (functools.partial(matrix, name) for name in ("qkv", "up", "added"))

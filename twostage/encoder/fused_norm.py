@@ -22,26 +22,31 @@ def suits(device: str, dtype: torch.dtype, width: int) -> bool:
     with contextlib.suppress(ImportError, AttributeError, RuntimeError, TypeError), torch.inference_mode():
         x, y = torch.linspace(-2, 2, 2 * 3 * width).sin().view(2, 3, width)
         norm = torch.linspace(1, 2, width), torch.linspace(-1, 1, width)
-        right = F.layer_norm(x + y.to(dtype), (width,), *norm, 1e-12)
-        got, copy = add_norm(x.clone(), y.to(dtype), norm, 1e-12)
-        return torch.allclose(got, right, atol=1e-5) and torch.equal(copy, got.to(dtype))
+        for more in {dtype: y.to(dtype), torch.float32: y}.values():
+            right = F.layer_norm(x + more, (width,), *norm, 1e-12)
+            got, copy = add_norm(x.clone(), more, norm, 1e-12, dtype)
+            if not (torch.allclose(got, right, atol=1e-5) and torch.equal(copy, got.to(dtype))):
+                return False
+        return True
     return False
 
 
-def add_norm(x: torch.Tensor, y: torch.Tensor, norm, eps: float, out=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """norm(x + y) of rows (n, D) with norm's weight and bias (D,): in float32, in out or else in the place of x, and in y's dtype.
+def add_norm(
+    x: torch.Tensor, y: torch.Tensor, norm, eps: float, dtype: torch.dtype, out=None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """norm(x + y) of rows (n, D) with norm's weight and bias (D,): in float32, in out or else in the place of x, and in dtype.
 
-    x, out: float32; y: float32 or bfloat16. All of them contiguous.
+    x, out: float32; y, dtype: float32 or bfloat16. All of them contiguous.
     """
-    out, rounds = x if out is None else out, y.dtype != torch.float32
-    copy = torch.empty_like(y) if rounds else out
-    kernel(x.shape[1], rounds, lanes())(*(part.data_ptr() for part in (x, y, *norm, out, copy)), len(x), eps)
+    out, paired, rounds = x if out is None else out, y.dtype != torch.float32, dtype != torch.float32
+    copy = torch.empty_like(x, dtype=dtype) if rounds else out
+    kernel(x.shape[1], paired, rounds, lanes())(*(part.data_ptr() for part in (x, y, *norm, out, copy)), len(x), eps)
     return out, copy
 
 
 @functools.cache
-def kernel(width: int, rounds: bool, lanes: int):
-    """The machine code for rows of this width; rounds: y and the copy are bfloat16."""
+def kernel(width: int, paired: bool, rounds: bool, lanes: int):
+    """The machine code for rows of this width; paired: y is bfloat16; rounds: the copy is."""
     from twostage.encoder.machine_code import FLOAT, INT, POINTER, Code, Compiled
 
     pointers = dict.fromkeys(("x", "y", "weight", "bias", "out", "copy"), POINTER)
@@ -62,10 +67,10 @@ def kernel(width: int, rounds: bool, lanes: int):
         at = code.times(row, width)
         half = code.times(row, width // 2)
         x, out = code.place(given["x"], at), code.place(given["out"], at)
-        y, copy = (code.place(given[name], half if rounds else at) for name in ("y", "copy"))
+        y, copy = code.place(given["y"], half if paired else at), code.place(given["copy"], half if rounds else at)
 
         def added(place, total):
-            more = code.widened(y, code.over(place, 2)) if rounds else code.read(code.floats, y, place)
+            more = code.widened(y, code.over(place, 2)) if paired else code.read(code.floats, y, place)
             sum_ = code.fadd(code.read(code.floats, x, place), more)
             code.write(sum_, out, place)
             return code.fadd(total, sum_)

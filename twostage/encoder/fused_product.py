@@ -50,11 +50,12 @@ def in_a_unit(dtype: torch.dtype) -> int:
 
 
 class FusedProduct:
-    """rows (n, in) -> (n, out), both in the weight's dtype. weight (out, in) as nn.Linear keeps it."""
+    """rows (n, in) in the weight's dtype -> (n, out) in the same, or as the sums are, float32. weight (out, in) as nn.Linear has it."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, gelu: bool):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, gelu: bool, sums: bool = False):
         self.out, inputs = weight.shape
-        self.dtype, each, panel = weight.dtype, in_a_unit(weight.dtype), WIDE * lanes()
+        self.dtype = torch.float32 if sums else weight.dtype
+        each, panel = in_a_unit(weight.dtype), WIDE * lanes()
         self.units = inputs // each
         panels = weight.reshape(self.out // panel, panel, self.units, each).transpose(1, 2)
         self.panels = panels.contiguous()  # (panels, units, outputs of a panel, numbers of a unit)
@@ -63,7 +64,7 @@ class FusedProduct:
         parts = 1 if gelu or each == 2 else math.ceil(4 * self.units * panel / CACHED)
         self.part = math.ceil(self.units / (parts * UNROLLED)) * UNROLLED
         self.pointers = self.panels.data_ptr(), self.bias.data_ptr()
-        self.code = kernel(each == 2, gelu, lanes())
+        self.code = kernel(each == 2, gelu, in_a_unit(self.dtype) == 2, lanes())
 
     def __call__(self, rows: torch.Tensor, room=None) -> torch.Tensor:
         """room(n, out, dtype) gives memory for the result."""
@@ -74,20 +75,20 @@ class FusedProduct:
 
 
 @functools.cache
-def kernel(paired: bool, gelu: bool, lanes: int):
-    """The machine code; paired: bfloat16, two numbers in a unit of memory."""
+def kernel(paired: bool, gelu: bool, rounds: bool, lanes: int):
+    """The machine code; paired: of bfloat16, two numbers in a unit of memory; rounds: and so are the results."""
     from twostage.encoder.machine_code import Compiled
 
-    return Compiled(Writer(paired, gelu, lanes).written())
+    return Compiled(Writer(paired, gelu, rounds, lanes).written())
 
 
 class Writer:
     """Writes the function."""
 
-    def __init__(self, paired: bool, gelu: bool, lanes: int):
+    def __init__(self, paired: bool, gelu: bool, rounds: bool, lanes: int):
         from twostage.encoder import machine_code as to
 
-        self.to, self.paired, self.gelu, self.lanes, self.panel = to, paired, gelu, lanes, WIDE * lanes
+        self.to, self.paired, self.gelu, self.rounds, self.lanes, self.panel = to, paired, gelu, rounds, lanes, WIDE * lanes
         pointers = dict.fromkeys(("rows", "panels", "bias", "out"), to.POINTER)
         self.code = to.Code("product", pointers | dict.fromkeys(("many", "outputs", "units", "part"), to.INT), lanes)
         self.__dict__ |= self.code.given  # rows, panels, bias, … as the code has them
@@ -116,7 +117,7 @@ class Writer:
                     for total, weight in zip(own, weights, strict=True):
                         total.value = code.dot(self.paired, total.value, number, weight)
         last = code.icmp_signed("==", stop, self.units)
-        bias = [code.select(last, x, code.constant(0)) for x in self.numbers(self.bias, first)]
+        bias = [code.select(last, x, code.constant(0)) for x in self.numbers_of_bias(first)]
         for out, own in zip(outs, sums, strict=True):
             numbers = [code.fadd(total.value, x) for total, x in zip(own, bias, strict=True)]
             self.write(self.gelu_of(numbers) if self.gelu else numbers, out)
@@ -147,24 +148,20 @@ class Writer:
         return self.code.least(self.code.plus(row, more), self.code.plus(self.many, -1))
 
     def outputs_of(self, row, more: int, first):
-        return self.number_at(self.out, self.code.times(self.last_at_most(row, more), self.outputs), first)
+        at = self.code.plus(self.code.times(self.last_at_most(row, more), self.outputs), first)
+        return self.code.place(self.out, self.code.over(at, 2) if self.rounds else at)
 
-    def number_at(self, pointer, *numbers):
-        """The address so many numbers after the pointer."""
-        at = self.code.plus(*numbers)
-        return self.code.place(pointer, self.code.over(at, 2) if self.paired else at)
-
-    def numbers(self, pointer, first) -> list:
-        """Registers from so many numbers after the pointer on, as float32."""
-        code, place = self.code, self.number_at(pointer, first)
+    def numbers_of_bias(self, first) -> list:
+        """Of the outputs from the first on, as float32."""
+        code = self.code
         if self.paired:
-            return [code.widened(place, i * self.lanes // 2) for i in range(WIDE)]
-        return [code.read(code.floats, place, i * self.lanes) for i in range(WIDE)]
+            return [code.widened(self.bias, code.over(first, 2), i * self.lanes // 2) for i in range(WIDE)]
+        return [code.read(code.floats, self.bias, first, i * self.lanes) for i in range(WIDE)]
 
     def write(self, numbers: list, out) -> None:
         code = self.code
         for i, number in enumerate(numbers):
-            if self.paired:
+            if self.rounds:
                 code.write(code.rounded(number), out, i * self.lanes // 2)
             else:
                 code.write(number, out, i * self.lanes)

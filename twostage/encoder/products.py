@@ -35,13 +35,15 @@ def block_rows(width: int) -> int:
 
 
 class Product:
-    """rows (n, in) -> (n, out): rows @ weight.T + bias, then GELU where `gelu`. weight (out, in) as nn.Linear keeps it."""
+    """rows (n, in) -> (n, out): rows @ weight.T + bias, then GELU where `gelu`. weight (out, in) as nn.Linear keeps it.
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, gelu: bool = False):
+    sums: the result in float32 whatever the rows are, where a kernel can: it is to be added to a stream of float32."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, *, gelu: bool = False, sums: bool = False):
         kind = weight.device.type, weight.dtype
         self.fused = self.packed = None
         if fused_product.suits(*kind) and fused_product.fits(weight):
-            self.fused = fused_product.FusedProduct(weight, bias, gelu)
+            self.fused = fused_product.FusedProduct(weight, bias, gelu, sums)
             return
         self.bias, self.gelu, self.packed = bias, gelu, can_pack(*kind)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK) if self.packed else weight

@@ -8,7 +8,7 @@ from twostage.encoder.family import check_max_length, read_config
 from twostage.errors import BadInput
 
 # Of vectors; what moves them by more than float32's rounding makes a new one: 2 is bfloat16 with a float32 residual stream, 3 bfloat16
-# with fused attention, 4 with fused products, 5 with GELU piece by piece.
+# with fused attention, 4 with fused products, 5 with GELU piece by piece and the feed-forward's sums in float32.
 FORMATS = (1, 2, 3, 4, 5)
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
 OPTIONAL = {"prefix": "", "layer": "-1"}  # left out while so, that a setting new today leaves old fingerprints as they are
