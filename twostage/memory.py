@@ -7,6 +7,7 @@ import ctypes
 import math
 import resource
 import threading
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def keep_freed_memory() -> bool:
 class Rooms(threading.local):
     """Fresh memory for a large matrix costs a page fault each 4 KiB, each time: a thread that needs one again and again has it here."""
 
-    def __call__(self, name, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def __call__(self, name: Hashable, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """This thread's matrix of that name, with whatever stands in it: gone when the name is asked for again."""
         flat, last = self.__dict__.get(name, (None, None))
         if last is None or last.shape != shape or last.dtype != dtype:

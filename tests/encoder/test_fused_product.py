@@ -122,6 +122,8 @@ def test_a_forward_goes_by_fused_products_and_no_row_is_in_vain(panels_bert, dty
     bert, _ = vectors(panels_bert, dtype, [(10, 21)])
     assert rows == [210] * 4 * (len(bert.layers) - 1) + [16] * 3  # [CLS] of ten documents: batched products like sixteen rows
     assert bert.step == 1
+    first = bert.layers[0]
+    assert (first.out.fused.dtype, first.down.fused.dtype) == (dtype, torch.float32)  # what goes to the stream is not rounded
 
 
 @pytest.mark.parametrize("missing", [ImportError, RuntimeError])

@@ -138,9 +138,7 @@ class Writer:
         places, beyond = zip(*(code.divided(x, PIECE) for x in sizes), strict=True)
         # Terms of x itself would cancel in float32: its polynomials are of what x is beyond the middle of a piece.
         rest, tables = sizes if self.paired else beyond, tail_in_pieces(DEGREE[self.paired], pieces, not self.paired)
-        *lower, tails = ([code.chosen(table, place) for place in places] for table in tables)
-        for constants in reversed(lower):
-            tails = [code.fma(*each) for each in zip(tails, rest, constants, strict=True)]
+        tails = code.polynomial([[code.chosen(table, place) for place in places] for table in tables], rest)
         positive = [code.larger(code.constant(0), x) for x in numbers]  # what is no number stays none
         return [code.fma(code.fneg(size), tail, x) for x, size, tail in zip(positive, sizes, tails, strict=True)]
 

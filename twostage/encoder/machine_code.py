@@ -157,12 +157,11 @@ class Code(ir.IRBuilder):
         """The smaller in each lane; b where one of them is no number."""
         return self.select(self.fcmp_ordered("<", a, b), a, b)
 
-    def polynomial(self, coefficients: list[float], numbers: list) -> list:
-        """Of each of the registers, step by step for all; the constant first."""
-        *lower, highest = map(self.constant, coefficients)
-        values = [highest] * len(numbers)
-        for coefficient in reversed(lower):
-            values = [self.fma(value, x, coefficient) for value, x in zip(values, numbers, strict=True)]
+    def polynomial(self, coefficients: list[list], numbers: list) -> list:
+        """Of each of the registers, step by step for all. coefficients: for each power, the constant first, a register each."""
+        *lower, values = coefficients
+        for own in reversed(lower):
+            values = [self.fma(value, x, coefficient) for value, x, coefficient in zip(values, numbers, own, strict=True)]
         return values
 
     def divided(self, x, step: float):
@@ -179,13 +178,11 @@ class Code(ir.IRBuilder):
 
     def exp2(self, numbers: list, degree: int) -> list:
         """2^x in each lane of each of the registers for -126 <= x <= 0, by a polynomial of that degree."""
-        shifted = [self.fadd(x, self.constant(TO_INTEGER)) for x in numbers]
-        whole = [self.fsub(x, self.constant(TO_INTEGER)) for x in shifted]
-        powers = self.polynomial(powers_of_two(degree), [self.fsub(*both) for both in zip(numbers, whole, strict=True)])
+        whole, rest = zip(*(self.divided(x, 1) for x in numbers), strict=True)
+        powers = self.polynomial([[self.constant(x)] * len(numbers) for x in powers_of_two(degree)], rest)
         bits = ir.Constant(self.units, [MANTISSA_BITS] * self.lanes)
-        exponents = [self.shl(self.bitcast(x, self.units), bits) for x in shifted]
-        pairs = zip(powers, exponents, strict=True)
-        return [self.bitcast(self.add(self.bitcast(power, self.units), exponent), self.floats) for power, exponent in pairs]
+        pairs = zip(powers, whole, strict=True)
+        return [self.bitcast(self.add(self.bitcast(power, self.units), self.shl(n, bits)), self.floats) for power, n in pairs]
 
     def intrinsic(self, name: str, result, *values):
         found = self.module.globals.get(name)
