@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import forward, fused_attention, fused_norm, fused_product, processor, products
+from twostage.encoder import forward, fused_attention, fused_norm, fused_product, machine_code, processor, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -251,19 +251,38 @@ def test_code_of_our_own_is_taken_wherever_a_processor_has_the_registers_for_it(
     assert fused_product.suits("cpu", torch.float32) == (processor.has_avx512() and not processor.made_by_intel())
 
 
-@pytest.mark.parametrize("width", [16, 64, 80, 384])  # registers of 16 lanes: 1, 4, 5, 24
-def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(width):
+@pytest.fixture(params=["this processor", "AVX-512 without bfloat16", "AVX2 alone"])
+def norm_of(request, monkeypatch):
+    """Norms by the code for this processor, or for one that has less."""
     if not processor.lanes():
         pytest.skip("this processor takes torch's norm")
+    if request.param != "this processor":
+        monkeypatch.setattr(machine_code, "has_bfloat16", lambda: False)
+        monkeypatch.setattr(fused_norm, "kernel", functools.cache(fused_norm.kernel.__wrapped__))
+    if request.param == "AVX2 alone":
+        monkeypatch.setattr(fused_norm, "lanes", lambda: 8)
+    return fused_norm.add_norm
+
+
+@pytest.mark.parametrize("width", [16, 64, 80, 384])  # registers of 16 lanes: 1, 4, 5, 24
+def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(width, norm_of):
     torch.manual_seed(0)
     x, y, norm = torch.randn(7, width) * 3 + 50, torch.randn(7, width), (torch.randn(width), torch.randn(width))
     for of_y, dtype in itertools.product((torch.float32, torch.bfloat16), repeat=2):
         wanted = F.layer_norm(x.double() + y.to(of_y).double(), (width,), *(part.double() for part in norm), 1e-12)
         kept = x.clone()
-        out, taken = fused_norm.add_norm(kept, y.to(of_y), norm, 1e-12, dtype, torch.empty_like(x))
+        out, taken = norm_of(kept, y.to(of_y), norm, 1e-12, dtype, torch.empty_like(x))
         torch.testing.assert_close(out.double(), wanted, atol=1e-4, rtol=0)
         assert torch.equal(kept, x) and taken.dtype == dtype and torch.equal(taken, out.to(dtype))
-        assert fused_norm.add_norm(kept, y.to(of_y), norm, 1e-12, dtype)[0] is kept and torch.equal(kept, out)
+        assert norm_of(kept, y.to(of_y), norm, 1e-12, dtype)[0] is kept and torch.equal(kept, out)
+
+
+def test_a_norm_rounds_to_bfloat16_as_torch_does(norm_of):
+    x = torch.tensor([0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 1 + 2**-8 + 2**-20, 3.0e38, torch.nan] * 2)[None]
+    only = torch.ones(16), x[0]  # a row of equal numbers has a norm of nothing: its bias is left
+    out, taken = norm_of(torch.ones(1, 16), torch.ones(1, 16), only, 1e-12, torch.bfloat16)
+    assert torch.equal(out.isnan(), x.isnan())
+    torch.testing.assert_close(taken, x.bfloat16(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_every_layer_attends_by_code_of_our_own_where_it_suits(wide_bert, fused_dtype, monkeypatch):

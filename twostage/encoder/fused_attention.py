@@ -13,10 +13,9 @@ import math
 
 import torch
 
-from twostage.encoder.processor import has_amx, has_avx512, has_bfloat16, lanes
+from twostage.encoder.processor import ROWS, WIDE, has_amx, has_avx512, has_bfloat16, lanes
 from twostage.memory import room
 
-ROWS = 6  # queries at a time: with four registers of keys each (two of 8 lanes) their sums fill the registers
 UNROLLED = 4
 DEGREE = {False: 6, True: 4}  # of the powers' polynomial: errors of 1e-8, and of 4e-6 where they are rounded to bfloat16
 
@@ -75,7 +74,7 @@ class Attention:
 
         self.to, self.paired, self.lanes = to, paired, lanes
         self.units, self.registers = width // 2 if paired else width, width // lanes  # of a head's numbers of one token
-        self.wide = 4 if lanes == 16 else 2  # registers of keys, or of values, at a time
+        self.wide = WIDE[lanes]  # registers of keys, or of values, at a time
         pointers, numbers = ("q", "k", "v", "out", "q_starts", "k_starts"), ("documents", "heads", "q_row", "k_row", "out_row")
         rooms = ("keys", "values", "scores")
         arguments = dict.fromkeys(pointers, to.POINTER) | dict.fromkeys(numbers, to.INT) | {"scale": to.FLOAT}

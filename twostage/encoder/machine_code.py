@@ -11,6 +11,8 @@ import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from twostage.encoder.processor import AVX2, AVX512, has_bfloat16
+
 INT, UNIT, FLOAT, POINTER = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.PointerType()
 C_TYPES = {INT: ctypes.c_int64, FLOAT: ctypes.c_float, POINTER: ctypes.c_void_p}
 TO_INTEGER = 1.5 * 2**23  # added to a float32, it leaves the nearest whole number in its lowest bits
@@ -92,6 +94,10 @@ class Code(ir.IRBuilder):
         """A register with this float32 in all lanes."""
         return ir.Constant(self.floats, [float(np.float32(value))] * self.lanes)
 
+    def whole(self, value: int):
+        """A register with this whole number in all lanes."""
+        return ir.Constant(self.units, [value] * self.lanes)
+
     def splat(self, value):
         """A register with a value that is known when the code runs in all lanes."""
         vector = ir.VectorType(value.type, self.lanes)
@@ -147,11 +153,18 @@ class Code(ir.IRBuilder):
     def widened(self, pointer, *units):
         """As many bfloat16 from memory, as float32."""
         half = self.read(ir.VectorType(ir.IntType(16), self.lanes), pointer, *units)
-        return self.bitcast(self.shl(self.zext(half, self.units), ir.Constant(self.units, [16] * self.lanes)), self.floats)
+        return self.bitcast(self.shl(self.zext(half, self.units), self.whole(16)), self.floats)
 
     def rounded(self, vector):
         """float32 as bfloat16: a register half as wide."""
-        return self.fptrunc(vector, ir.VectorType(BFloat(), self.lanes))
+        pairs = ir.VectorType(BFloat(), self.lanes)
+        if self.lanes == AVX512 and has_bfloat16():
+            return self.fptrunc(vector, pairs)
+        # Where no instruction does it LLVM would call a function, which isn't there. What is no number stays none.
+        of, half, bits = self.whole, self.whole(16), self.bitcast(vector, self.units)
+        nearest = self.lshr(self.add(self.add(bits, of(0x7FFF)), self.and_(self.lshr(bits, half), of(1))), half)
+        nearest = self.select(self.fcmp_unordered("uno", vector, vector), of(0x7FC0), nearest)
+        return self.bitcast(self.trunc(nearest, ir.VectorType(ir.IntType(16), self.lanes)), pairs)
 
     def smaller(self, a, b):
         """The smaller in each lane; b where one of them is no number."""
@@ -180,7 +193,7 @@ class Code(ir.IRBuilder):
         """2^x in each lane of each of the registers for -126 <= x <= 0, by a polynomial of that degree."""
         whole, rest = zip(*(self.divided(x, 1) for x in numbers), strict=True)
         powers = self.polynomial([[self.constant(x)] * len(numbers) for x in powers_of_two(degree)], rest)
-        bits = ir.Constant(self.units, [MANTISSA_BITS] * self.lanes)
+        bits = self.whole(MANTISSA_BITS)
         pairs = zip(powers, whole, strict=True)
         return [self.bitcast(self.add(self.bitcast(power, self.units), self.shl(n, bits)), self.floats) for power, n in pairs]
 
@@ -219,8 +232,11 @@ class Compiled:
             llvm.initialize_native_asmprinter()
             module = llvm.parse_assembly(str(code.module))
             module.verify()
-            features = llvm.get_host_cpu_features().flatten()
-            machine = llvm.Target.from_default_triple().create_target_machine(llvm.get_host_cpu_name(), features, opt=3)
+            features = llvm.get_host_cpu_features()
+            if code.lanes == AVX2:  # as where there is nothing else
+                features.update({name: False for name in features if name.startswith("avx512")})
+            target = llvm.Target.from_default_triple()
+            machine = target.create_target_machine(llvm.get_host_cpu_name(), features.flatten(), opt=3)
             options = llvm.create_pipeline_tuning_options(speed_level=3)
             options.loop_vectorization = options.slp_vectorization = False  # it is vectors already
             passes = llvm.create_pass_builder(machine, options)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
+AVX2, AVX512 = 8, 16  # float32 numbers in a register: lanes
+ROWS, WIDE = 6, {AVX2: 2, AVX512: 4}  # so many rows of sums, in so many registers each, fill those of a processor
+
 
 @functools.cache
 def lanes() -> int:
     """float32 numbers in a register of this processor, as machine code of our own is written for it; 0 where none is."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return 0
-    return {"AVX2": 8, "AVX512": 16}.get(torch.backends.cpu.get_cpu_capability(), 0)
+    return {"AVX2": AVX2, "AVX512": AVX512}.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
 def has_avx512() -> bool:
