@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import fused_product
+from twostage.encoder import fused_product, processor
 from twostage.encoder.attention import GroupedSpan
 from twostage.encoder.encoder import load_bert
 from twostage.encoder.forward import FoldedBert
@@ -14,11 +14,15 @@ from twostage.encoder.fused_product import FusedProduct
 from twostage.encoder.products import Product
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def dtype(request):
-    if not fused_product.suits("cpu", request.param):
+@pytest.fixture(params=["float32 of this processor", "float32 by 8 lanes", "bfloat16"])
+def dtype(request, monkeypatch):
+    """The dtypes that fused products take here, and the code for a processor that has AVX2 alone."""
+    dtype = torch.bfloat16 if request.param == "bfloat16" else torch.float32
+    if not fused_product.suits("cpu", dtype):
         pytest.skip("this processor takes another kernel")
-    return request.param
+    if "8 lanes" in request.param:
+        monkeypatch.setattr(fused_product, "lanes", lambda: 8)
+    return dtype
 
 
 def parts_of(dtype, rows, inputs, outputs):
@@ -64,7 +68,7 @@ def test_a_sum_in_parts_has_the_bits_of_the_whole_sum(monkeypatch):
         pytest.skip("this processor takes another kernel")
     rows, weight, bias = parts_of(torch.float32, 10, 120, 64)
     whole = FusedProduct(weight, bias, False)
-    monkeypatch.setattr(fused_product, "CACHED", 10_000)
+    monkeypatch.setitem(fused_product.CACHED, processor.lanes(), 10_000)
     parts = FusedProduct(weight, bias, False)
     assert (whole.part, parts.part) == (120, 32)  # four parts, the last of 24
     assert torch.equal(whole(rows), parts(rows))
@@ -91,7 +95,7 @@ def test_what_is_no_number_stays_none_and_stays_in_its_row(dtype, gelu):
 def test_weights_are_laid_out_once_and_not_held_twice(dtype):
     _, weight, bias = parts_of(dtype, 1, 64, 128)
     product = Product(weight, bias)
-    assert not hasattr(product, "weight") and product.fused.panels.numel() == weight.numel()
+    assert not hasattr(product, "weight") and product.fused.tiles.numel() == weight.numel()
 
 
 @pytest.mark.parametrize("shape", [(96, 64), (64, 12), (1200, 312)])

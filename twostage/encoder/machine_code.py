@@ -184,10 +184,12 @@ class Code(ir.IRBuilder):
         return self.bitcast(shifted, self.units), self.fma(whole, self.constant(-step), x)
 
     def chosen(self, table: list[float], which):
-        """Of a table of twice as many float32 as AVX-512 has lanes, the one that the lowest bits of each lane name."""
-        halves = table[: self.lanes], table[self.lanes :]
-        first, last = (ir.Constant(self.floats, [float(np.float32(x)) for x in half]) for half in halves)
-        return self.intrinsic("llvm.x86.avx512.vpermi2var.ps.512", self.floats, first, which, last)
+        """Of a table of float32, 8 of 8 lanes or 32 of 16, the one that the lowest bits of each lane name."""
+        parts = (table[at : at + self.lanes] for at in range(0, len(table), self.lanes))
+        first, *last = (ir.Constant(self.floats, [float(np.float32(x)) for x in part]) for part in parts)
+        if not last:
+            return self.intrinsic("llvm.x86.avx2.permps", self.floats, first, which)
+        return self.intrinsic("llvm.x86.avx512.vpermi2var.ps.512", self.floats, first, which, *last)
 
     def exp2(self, numbers: list, degree: int) -> list:
         """2^x in each lane of each of the registers for -126 <= x <= 0, by a polynomial of that degree."""

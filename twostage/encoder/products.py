@@ -1,8 +1,9 @@
 """Matrix products with the weights of an encoder, by the kernel that this processor and this torch are fastest with.
 
-With AVX-512 and without AMX that is code of our own (fused_product.py), but for weights that it cannot lay out. Elsewhere torch's own
-float32 products go to MKL, which takes its AVX2 path on an AMD processor whatever that has; its bfloat16 products lay the weights out
-anew each time. oneDNN with packed weights, operations that torch.compile emits (torch 2.10 to 2.13), does neither.
+That is code of our own (fused_product.py) in float32, but on an Intel with AVX-512, and in bfloat16 with AVX-512's unit for it, but
+with AMX; and not for weights that it cannot lay out. Elsewhere torch's own float32 products go to MKL, which takes its AVX2 path on an
+AMD processor whatever that has; its bfloat16 products lay the weights out anew each time. oneDNN with packed weights, operations that
+torch.compile emits (torch 2.10 to 2.13), does neither.
 
 Batched products (those of [CLS] without keys, and of heads) go to MKL too unless torch is told that it may round float32 to
 bfloat16: then oneDNN gets them, and where it has no AMX it computes in float32 all the same, at twice the rate of MKL's AVX2 path.
