@@ -450,6 +450,14 @@ def test_a_cache_that_is_open_when_python_ends_is_closed_without_a_word(finished
     assert (run.returncode, run.stderr) == (0, "")
 
 
+def test_a_cache_that_was_closed_says_so(finished):
+    with open_cache(finished) as cache:
+        pass
+    for use in (cache.vectors, cache.verify):
+        with pytest.raises(BadInput, match=f"^{finished}: was closed; open it again"):
+            use()
+
+
 def test_a_cache_that_nobody_holds_any_more_gives_its_file_back(finished):
     before = os.listdir("/proc/self/fd")
     cache = open_cache(finished)

@@ -37,6 +37,8 @@ class CacheBytes:
         return out
 
     def read_into(self, out: np.ndarray, name: str, first: int) -> None:
+        if self.fd < 0:
+            raise BadInput(f"{self.path}: was closed; open it again with open_cache")
         table = self.tables[name]
         rest = memoryview(out.reshape(-1).view(np.uint8))
         at = table.offset + first * table.row_bytes
