@@ -17,6 +17,8 @@ import extract
 from tests.conftest import ROOT, expect_refusal, make_bert, make_texts, make_tree, read_json, run_script
 from twostage.cache.reader import open_cache
 from twostage.cache.writer import CacheWriter
+from twostage.encoder import processor
+from twostage.encoder.encoder import resolve_dtype
 from twostage.errors import BadInput
 from twostage.extraction import pipeline, windows
 from twostage.extraction.plan import Plan
@@ -45,6 +47,16 @@ def run(tiny_bert, tmp_path, capsys):
         return Path(out.strip()), log
 
     return call
+
+
+def test_a_dtype_without_a_unit_of_its_own_is_computed_all_the_same_and_remarked_on(corpus, tiny_bert, tmp_path, capsys):
+    argv = [str(corpus), "--model", str(tiny_bert), "--max-length", "16", "--per-class", "2", "--cache-dir", str(tmp_path)]
+    for dtype, unit in (("float16", processor.has_float16()), ("bfloat16", processor.has_bfloat16()), ("float32", True)):
+        assert extract.main([*argv, "--device", "cpu", "--dtype", dtype]) == 0
+        remark = (
+            f"--dtype {dtype}: this processor has no unit for it; auto takes {resolve_dtype('auto', 'cpu')}, which is faster"
+        )
+        assert (remark in capsys.readouterr().err) != (unit or not processor.is_x86())
 
 
 def small_windows(monkeypatch):

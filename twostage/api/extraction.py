@@ -14,7 +14,7 @@ from twostage.corpus.layout import recognise
 from twostage.corpus.reader import Corpus
 from twostage.demo import corpus_and_bert as demo
 from twostage.encoder.checkpoint import find_model, model_name, read_config
-from twostage.encoder.encoder import load_tokens, resolve_device, resolve_dtype
+from twostage.encoder.encoder import emulated, load_tokens, resolve_device, resolve_dtype
 from twostage.encoder.remarks import remarks
 from twostage.encoder.settings import check_view, encoder_settings
 from twostage.errors import BadInput
@@ -104,6 +104,8 @@ def prepare(
 
     device = resolve_device(device)
     compute_dtype, writers = resolve_dtype(dtype, device), []
+    for line in emulated(compute_dtype, device):
+        say(line)
     settings = encoder_settings(
         folder, max_length=max_length, truncation=truncation, pooling=poolings[0], compute_dtype=compute_dtype, prefix=prefix
     )

@@ -14,7 +14,7 @@ from twostage.api.run import FinishedRun
 from twostage.api.training import many
 from twostage.corpus.reader import Corpus, read_corpus
 from twostage.encoder.checkpoint import find_model
-from twostage.encoder.encoder import load_tokenizer, resolve_device, resolve_dtype
+from twostage.encoder.encoder import emulated, load_tokenizer, resolve_device, resolve_dtype
 from twostage.encoder.remarks import remarks
 from twostage.encoder.settings import encoder_settings
 from twostage.encoder.tokenizer import Tokens
@@ -102,7 +102,7 @@ def finetune(
         ranks.check_same("the corpus", corpus_digest(corpus))
         ranks.check_same("the model", json.dumps(encoder))
         tokenizer = load_tokenizer(folder)
-        for line in remarks(folder, tokenizer.backend_tokenizer, "cls"):
+        for line in remarks(folder, tokenizer.backend_tokenizer, "cls") + emulated(dtype, device):
             say(line)
 
         # Every document tokenized, once for all runs and epochs.

@@ -56,6 +56,16 @@ def resolve_dtype(name: str, device: str) -> str:
     return "bfloat16" if has_bfloat16() else "float32"
 
 
+def emulated(dtype: str, device: str) -> list[str]:
+    """A line where this processor has no unit for the dtype and is tens of times slower in it than in float32."""
+    from twostage.encoder.processor import has_bfloat16, has_float16, is_x86
+
+    units = {"bfloat16": has_bfloat16, "float16": has_float16}
+    if device != "cpu" or dtype not in units or not is_x86() or units[dtype]():
+        return []
+    return [f"--dtype {dtype}: this processor has no unit for it; auto takes {resolve_dtype('auto', device)}, which is faster"]
+
+
 def load_tokenizer(folder: Path, vocab_size: int | None = None):
     """The checkpoint's fast tokenizer; BadInput where there is none or it has more tokens than the model's embedding.
 
