@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import make_bert
-from twostage.encoder import forward, fused_attention, fused_norm, fused_product, machine_code, processor, products
+from twostage.encoder import forward, fused_attention, fused_norm, fused_product, processor, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
 from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
@@ -258,7 +258,7 @@ def norm_of(request, monkeypatch):
     if not processor.lanes():
         pytest.skip("this processor takes torch's norm")
     if request.param != "this processor":
-        monkeypatch.setattr(machine_code, "has_bfloat16", lambda: False)
+        monkeypatch.setattr("twostage.encoder.machine_code.has_bfloat16", lambda: False)
         monkeypatch.setattr(fused_norm, "kernel", functools.cache(fused_norm.kernel.__wrapped__))
     if request.param == "AVX2 alone":
         monkeypatch.setattr(fused_norm, "lanes", lambda: 8)
