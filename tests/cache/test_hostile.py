@@ -162,7 +162,7 @@ HOSTILE = {
     "a text for a number": (attribute("max_length", np.bytes_(b"64")), "not a whole number"),
     "a list for a number": (attribute("max_length", [64]), "not one value"),
     "a negative length": (attribute("max_length", -1, dtype="<i8"), "impossible value"),
-    "a later format": (attribute("format", 6, dtype="<i8"), "is of format 6, this program reads formats 1 to 5"),
+    "a later format": (attribute("format", 7, dtype="<i8"), "is of format 7, this program reads formats 1 to 6"),
     "another stored dtype": (attribute("store_dtype", np.bytes_(b"int8")), "stores 'int8'"),
     "a fingerprint that is none": (attribute("fingerprint", np.bytes_(b"z" * 64)), "has no fingerprint"),
     "another fingerprint": (attribute("fingerprint", np.bytes_(b"0" * 64)), "fingerprint that it carries"),

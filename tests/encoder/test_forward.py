@@ -198,7 +198,8 @@ def fused_dtype(request, monkeypatch):
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 15, 16, 17, 21, 49, 130, 400])
-@pytest.mark.parametrize("width", [32, 64, 96])  # of a head: fewer registers than are taken at a time, as many, and a rest
+# Of a head: less than a register, some lanes more, fewer registers than are taken at a time, as many, and a rest.
+@pytest.mark.parametrize("width", [6, 26, 32, 64, 96])
 def test_fused_attention_is_softmax_of_the_scores_times_the_values(fused_dtype, tokens, width):
     q, k, v = documents_of(3, tokens, width=2 * width, dtype=fused_dtype)
     got = fused(q, k, v, 3, 2, width**-0.5).double()
@@ -265,14 +266,15 @@ def norm_of(request, monkeypatch):
     return fused_norm.add_norm
 
 
-@pytest.mark.parametrize("width", [16, 64, 80, 384])  # registers of 16 lanes: 1, 4, 5, 24
+@pytest.mark.parametrize("width", [16, 22, 64, 80, 312, 384])  # registers of 16 lanes: 1, 1 and a rest, 4, 5, 19 and a half, 24
 def test_fused_norm_is_the_norm_of_a_sum_and_leaves_what_it_is_told_to_leave(width, norm_of):
     torch.manual_seed(0)
     x, y, norm = torch.randn(7, width) * 3 + 50, torch.randn(7, width), (torch.randn(width), torch.randn(width))
     for of_y, dtype in itertools.product((torch.float32, torch.bfloat16), repeat=2):
         wanted = F.layer_norm(x.double() + y.to(of_y).double(), (width,), *(part.double() for part in norm), 1e-12)
-        kept = x.clone()
-        out, taken = norm_of(kept, y.to(of_y), norm, 1e-12, dtype, torch.empty_like(x))
+        kept, around = x.clone(), torch.full((9, width), 7.0)
+        out, taken = norm_of(kept, y.to(of_y), norm, 1e-12, dtype, around[1:8])
+        assert (around[[0, 8]] == 7).all()
         torch.testing.assert_close(out.double(), wanted, atol=1e-4, rtol=0)
         assert torch.equal(kept, x) and taken.dtype == dtype and torch.equal(taken, out.to(dtype))
         assert norm_of(kept, y.to(of_y), norm, 1e-12, dtype)[0] is kept and torch.equal(kept, out)

@@ -29,8 +29,8 @@ def test_code_for_any_processor_calls_no_function(name, monkeypatch):
     monkeypatch.setattr("twostage.encoder.machine_code.has_bfloat16", lambda: has_bfloat16)
     monkeypatch.setattr("twostage.encoder.machine_code.Compiled", lambda code: assembly(code, name))
     pairs = (False, True) if has_bfloat16 else (False,)
-    of = [fused_norm.kernel.__wrapped__(64, paired, rounds, lanes) for paired in (False, True) for rounds in (False, True)]
-    of += [fused_attention.kernel.__wrapped__(64, paired, lanes) for paired in pairs]
+    of = [fused_norm.kernel.__wrapped__(156, paired, rounds, lanes) for paired in (False, True) for rounds in (False, True)]
+    of += [fused_attention.kernel.__wrapped__(width, paired, lanes) for paired in pairs for width in (26, 64)]
     of += [fused_product.kernel.__wrapped__(paired, gelu, paired, lanes) for paired in pairs for gelu in (False, True)]
     for text in of:
         assert "fmadd" in text or "dpbf16" in text

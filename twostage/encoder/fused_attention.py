@@ -4,7 +4,8 @@ Keys and values are read, and what is attended to is written, where the products
 Keys are transposed once a head, so that a register holds one number of `lanes` keys; in bfloat16 values go two tokens side by side.
 Scores, powers and sums are float32 whatever the values are in; the row's largest score is taken off first.
 
-Each document and head is computed by itself, the last register of keys filled up: it has the same bits in any batch.
+Each document and head is computed by itself, the last register of keys filled up: it has the same bits in any batch. Of a head whose
+numbers fill no registers the last one holds fewer.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ def suits(device: str, dtype: torch.dtype, width: int) -> bool:
     paired = dtype == torch.bfloat16
     if device != "cpu" or not (dtype == torch.float32 or paired and has_avx512() and has_bfloat16() and not has_amx()):
         return False
-    if not lanes() or width % (2 * lanes() if paired else lanes()):
+    if not lanes() or width % 2:
         return False
     with contextlib.suppress(ImportError, AttributeError, RuntimeError, TypeError), torch.inference_mode():
         x = torch.linspace(-2, 2, 3 * 21 * width, dtype=torch.float64).sin().view(3, 21, width)
@@ -47,7 +48,7 @@ def attend(q, k, v, q_starts, k_starts, longest: int, heads: int, scale: float |
     width, paired = q.shape[1] // heads, q.dtype == torch.bfloat16
     each, lane = 2 if paired else 1, lanes()
     full = -(-longest // lane) * lane
-    units = full * width // each  # of the keys, and of the values: four bytes each
+    units = full * math.ceil(width / lane) * lane // each  # of the keys, and of the values, at most: four bytes each
     keys = room("attention", (2 * units + ROWS * (full + lane),), torch.float32).data_ptr()
     attended = torch.empty(len(q), q.shape[1], dtype=q.dtype)
     kernel(width, paired, lane)(
@@ -73,7 +74,9 @@ class Attention:
         from twostage.encoder import machine_code as to
 
         self.to, self.paired, self.lanes = to, paired, lanes
-        self.units, self.registers = width // 2 if paired else width, width // lanes  # of a head's numbers of one token
+        self.units = width // 2 if paired else width  # of a head's numbers of one token
+        # Of its values: full registers, and in one that is not full so many lanes.
+        self.registers, self.rest = width // lanes, width % lanes
         self.wide = WIDE[lanes]  # registers of keys, or of values, at a time
         pointers, numbers = ("q", "k", "v", "out", "q_starts", "k_starts"), ("documents", "heads", "q_row", "k_row", "out_row")
         rooms = ("keys", "values", "scores")
@@ -120,21 +123,36 @@ class Attention:
     def transpose_keys(self, k, tokens, blocks) -> None:
         """Of each block of keys the first unit of all, then the second…; the last key fills the last block up."""
         code = self.code
-        with code.loop(0, blocks) as block, code.loop(0, self.units, self.lanes) as at:
-            rows = [code.plus(code.times(block, self.lanes), i) for i in range(self.lanes)]
-            keys = [code.read(code.units, k, code.times(self.last_at_most(row, tokens), self.k_row), at) for row in rows]
-            to = code.place(self.keys, code.times(code.plus(code.times(block, self.units), at), self.lanes))
-            for i, column in enumerate(code.transposed(keys)):
-                code.write(column, to, i * self.lanes)
+        whole = self.units // self.lanes * self.lanes
+        with code.loop(0, blocks) as block:
+            rows = [self.last_at_most(code.plus(code.times(block, self.lanes), i), tokens) for i in range(self.lanes)]
+
+            def transpose(at, only: int = 0) -> None:
+                keys = [code.read(code.units, k, code.times(row, self.k_row), at, only=only) for row in rows]
+                to = code.place(self.keys, code.times(code.plus(code.times(block, self.units), at), self.lanes))
+                for i, column in enumerate(code.transposed(keys)[: only or self.lanes]):
+                    code.write(column, to, i * self.lanes)
+
+            with code.loop(0, whole, self.lanes) as at:
+                transpose(at)
+            if self.units > whole:
+                transpose(whole, self.units - whole)
 
     def pair_values(self, v, tokens) -> None:
         """Values of two tokens side by side: an odd one beside itself, which a power of zero takes out again."""
         code, half = self.code, self.to.ir.VectorType(self.to.ir.IntType(16), self.lanes)
-        with code.loop(0, code.over(tokens, 2)) as pair, code.loop(0, self.registers) as part:
+        with code.loop(0, code.over(tokens, 2)) as pair:
             rows = [code.times(self.last_at_most(code.plus(code.times(pair, 2), i), tokens), self.k_row) for i in range(2)]
-            both = [code.read(half, v, row, code.times(part, self.lanes // 2)) for row in rows]
-            to = code.plus(code.times(pair, self.registers), part)
-            code.write(code.woven(*both), self.values, code.times(to, self.lanes))
+
+            def weave(part, only: int = 0) -> None:
+                both = [code.read(half, v, row, code.times(part, self.lanes // 2), only=only) for row in rows]
+                to = code.plus(code.times(pair, self.registers + bool(self.rest)), part)
+                code.write(code.woven(*both), self.values, code.times(to, self.lanes))
+
+            with code.loop(0, self.registers) as part:
+                weave(part)
+            if self.rest:
+                weave(self.registers, self.rest)
 
     def last_at_most(self, row, tokens):
         return self.code.least(row, self.code.plus(tokens, -1))
@@ -147,9 +165,13 @@ class Attention:
             stop = code.plus(done, code.times(code.udiv(code.sub(blocks, done), self.to.INT(wide)), wide))
             with code.loop(done, stop, wide) as block:
                 keys = [code.place(self.keys, code.times(code.plus(block, i), self.units * self.lanes)) for i in range(wide)]
-                with self.tile(queries, wide) as (sums, add), code.loop(0, self.units, UNROLLED) as first:
-                    for unit in (code.plus(first, i) for i in range(UNROLLED)):
-                        add(unit, [code.read(code.units, key, code.times(unit, self.lanes)) for key in keys])
+                with self.tile(queries, wide) as (sums, add):
+                    whole = self.units // UNROLLED * UNROLLED
+                    with code.loop(0, whole, UNROLLED) as first:
+                        for unit in (code.plus(first, i) for i in range(UNROLLED)):
+                            add(unit, [code.read(code.units, key, code.times(unit, self.lanes)) for key in keys])
+                    for unit in range(whole, self.units):
+                        add(unit, [code.read(code.units, key, unit * self.lanes) for key in keys])
                 for row, own, top in zip(scores, sums, tops, strict=True):
                     for i, score in enumerate(own):
                         code.write(score.value, row, code.times(code.plus(block, i), self.lanes))
@@ -196,20 +218,27 @@ class Attention:
         """Write the values, mixed by their powers, over the sums of these."""
         code = self.code
         shares = [code.splat(code.fdiv(self.to.FLOAT(1.0), total)) for total in sums]
-        base, row = (self.values, self.registers * self.lanes) if self.paired else (v, self.k_row)
-        steps, done = code.over(tokens, 2) if self.paired else tokens, 0
-        for wide in (min(self.wide, self.registers), 1):  # as many at a time as fit, then what is left
-            stop = self.registers // wide * wide
-            with code.loop(done, stop, wide) as part:
-                parts = [code.plus(part, i) for i in range(wide)]
-                with self.tile(powers, wide) as (mixed, add), code.loop(0, steps) as step:
-                    at = code.times(step, row)
-                    add(step, [code.read(code.units, base, at, code.times(one, self.lanes)) for one in parts])
-                for to, share, own in zip(out, shares, mixed, strict=True):
-                    for one, total in zip(parts, own, strict=True):
-                        value = code.fmul(total.value, share)
-                        if self.paired:
-                            code.write(code.rounded(value), to, code.times(one, self.lanes // 2))
-                        else:
-                            code.write(value, to, code.times(one, self.lanes))
-            done = stop
+        every = self.registers + bool(self.rest)
+        base, row = (self.values, every * self.lanes) if self.paired else (v, self.k_row)
+        steps = code.over(tokens, 2) if self.paired else tokens
+
+        def mixed(parts: list, rest: int = 0) -> None:
+            """Some registers of values, in the last only so many lanes."""
+            only = [0] * (len(parts) - 1) + [rest]
+            with self.tile(powers, len(parts)) as (sums, add), code.loop(0, steps) as step:
+                at = code.times(step, row)
+                of = zip(parts, [0] * len(parts) if self.paired else only, strict=True)
+                add(step, [code.read(code.units, base, at, code.times(one, self.lanes), only=some) for one, some in of])
+            for to, share, own in zip(out, shares, sums, strict=True):
+                for one, total, some in zip(parts, own, only, strict=True):
+                    value = code.fmul(total.value, share)
+                    if self.paired:
+                        code.write(code.rounded(value), to, code.times(one, self.lanes // 2), only=some)
+                    else:
+                        code.write(value, to, code.times(one, self.lanes), only=some)
+
+        grouped = self.registers // self.wide * self.wide
+        with code.loop(0, grouped, self.wide) as part:
+            mixed([code.plus(part, i) for i in range(self.wide)])
+        if every > grouped:
+            mixed(list(range(grouped, every)), self.rest)

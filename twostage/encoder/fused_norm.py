@@ -5,6 +5,7 @@ Mean and variance of a row are taken one after the other (two passes, the second
 
 import contextlib
 import functools
+import math
 
 import torch
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ SUMS = 4  # of a row at a time: one alone would wait for itself
 @functools.cache
 def suits(device: str, dtype: torch.dtype, width: int) -> bool:
     """Whether rows of this width are normed by this module here, for products in dtype: tried on a few numbers."""
-    if device != "cpu" or dtype not in (torch.float32, torch.bfloat16) or not lanes() or width % lanes():
+    if device != "cpu" or dtype not in (torch.float32, torch.bfloat16) or width % 2 or width < (lanes() or math.inf):
         return False
     with contextlib.suppress(ImportError, AttributeError, RuntimeError, TypeError), torch.inference_mode():
         x, y = torch.linspace(-2, 2, 2 * 3 * width).sin().view(2, 3, width)
@@ -52,14 +53,17 @@ def kernel(width: int, paired: bool, rounds: bool, lanes: int):
     pointers = dict.fromkeys(("x", "y", "weight", "bias", "out", "copy"), POINTER)
     code = Code("add_norm", pointers | {"rows": INT, "eps": FLOAT}, lanes)
     given = code.given
-    together = SUMS if width // lanes % SUMS == 0 else 1
+    grouped, whole = (width // many * many for many in (SUMS * lanes, lanes))
+    rest = [(whole, width - whole)] if width > whole else []  # a register that is not full
 
     def summed(term):
-        """The mean of term(place in the row, a register each) over a row."""
-        sums = [code.variable(code.constant(0)) for _ in range(together)]
-        with code.loop(0, width, together * lanes) as first:
+        """The mean of term(place in the row, sum so far, only so many lanes), a register each, over a row."""
+        sums = [code.variable(code.constant(0)) for _ in range(SUMS)]
+        with code.loop(0, grouped, SUMS * lanes) as first:
             for i, total in enumerate(sums):
                 total.value = term(code.plus(first, i * lanes), total.value)
+        for total, place in zip(sums, [*((at,) for at in range(grouped, whole, lanes)), *rest], strict=False):
+            total.value = term(place[0], total.value, *place[1:])
         total = functools.reduce(code.fadd, [total.value for total in sums])
         return code.fdiv(code.reduced(code.fadd, total), FLOAT(width))
 
@@ -69,24 +73,31 @@ def kernel(width: int, paired: bool, rounds: bool, lanes: int):
         x, out = code.place(given["x"], at), code.place(given["out"], at)
         y, copy = code.place(given["y"], half if paired else at), code.place(given["copy"], half if rounds else at)
 
-        def added(place, total):
-            more = code.widened(y, code.over(place, 2)) if paired else code.read(code.floats, y, place)
-            sum_ = code.fadd(code.read(code.floats, x, place), more)
-            code.write(sum_, out, place)
+        def added(place, total, only=0):
+            more = code.widened(y, code.over(place, 2), only=only) if paired else code.read(code.floats, y, place, only=only)
+            sum_ = code.fadd(code.read(code.floats, x, place, only=only), more)
+            code.write(sum_, out, place, only=only)
             return code.fadd(total, sum_)
 
         mean = code.splat(summed(added))
 
-        def squared(place, total):
-            rest = code.fsub(code.read(code.floats, out, place), mean)
-            return code.fma(rest, rest, total)
+        def squared(place, total, only=0):
+            off = code.fsub(code.read(code.floats, out, place, only=only), mean)
+            off = code.select(code.first(only), off, code.constant(0)) if only else off
+            return code.fma(off, off, total)
 
         root = code.intrinsic("llvm.sqrt.f32", FLOAT, code.fadd(summed(squared), given["eps"]))
         scale = code.splat(code.fdiv(FLOAT(1.0), root))
-        with code.loop(0, width, lanes) as place:
-            value = code.fmul(code.fsub(code.read(code.floats, out, place), mean), scale)
-            value = code.fma(value, *(code.read(code.floats, given[name], place) for name in ("weight", "bias")))
-            code.write(value, out, place)
+
+        def normed(place, only=0):
+            value = code.fmul(code.fsub(code.read(code.floats, out, place, only=only), mean), scale)
+            value = code.fma(value, *(code.read(code.floats, given[name], place, only=only) for name in ("weight", "bias")))
+            code.write(value, out, place, only=only)
             if rounds:
-                code.write(code.rounded(value), copy, code.over(place, 2))
+                code.write(code.rounded(value), copy, code.over(place, 2), only=only)
+
+        with code.loop(0, whole, lanes) as place:
+            normed(place)
+        for one in rest:
+            normed(*one)
     return Compiled(code)

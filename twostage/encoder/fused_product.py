@@ -1,7 +1,8 @@
 """Products with the weights of an encoder by machine code of our own: rows @ weight.T + bias, then GELU before a number is rounded.
 
 Sums of six rows and four registers of outputs (two of 8 lanes), a tile, fill a processor's registers. The weights that a tile meets
-lie one after another; those of 64 outputs, a panel, stay in the second cache while all rows go by.
+lie one after another; those of 64 outputs, a panel, stay in the second cache while all rows go by. Where outputs are no whole panels
+the last panel has some of the one before again.
 
 A number is one sum of its inputs in their order, and then the bias: it has the same bits in any batch.
 """
@@ -42,9 +43,9 @@ def suits(device: str, dtype: torch.dtype) -> bool:
 
 
 def fits(weight: torch.Tensor) -> bool:
-    """Whether weight (out, in) has whole panels, and inputs for whole turns of the loop."""
-    out, inputs = weight.shape
-    return out % PANEL == 0 and inputs % (UNROLLED * in_a_unit(weight.dtype)) == 0
+    """Whether weight (out, in) fills a panel, and has whole units of outputs and inputs for whole turns of the loop."""
+    (out, inputs), each = weight.shape, in_a_unit(weight.dtype)
+    return out >= PANEL and out % each == 0 and inputs % (UNROLLED * each) == 0
 
 
 def in_a_unit(dtype: torch.dtype) -> int:
@@ -60,7 +61,10 @@ class FusedProduct:
         self.dtype = torch.float32 if sums else weight.dtype
         each, self.units = in_a_unit(weight.dtype), inputs // in_a_unit(weight.dtype)
         tile = WIDE[lanes()] * lanes()
-        tiles = weight.reshape(self.out // tile, tile, self.units, each).transpose(1, 2)
+        if self.out % PANEL:
+            panels = torch.arange(0, self.out, PANEL).clamp(max=self.out - PANEL)
+            weight = weight[(panels[:, None] + torch.arange(PANEL)).flatten()]
+        tiles = weight.reshape(-1, tile, self.units, each).transpose(1, 2)
         self.tiles = tiles.contiguous()  # (tiles, units, outputs of a tile, numbers of a unit)
         self.bias = weight.new_zeros(self.out) if bias is None else bias.contiguous()
         # A sum in parts waits in float32, where the result will be.
@@ -99,18 +103,18 @@ class Writer:
     def written(self):
         code = self.code
         with code.loop(0, self.outputs, PANEL) as panel, code.loop(0, self.units, self.part) as start:
-            stop = code.least(code.plus(start, self.part), self.units)
-            with (
-                code.loop(0, self.many, ROWS) as row,
-                code.loop(panel, code.plus(panel, PANEL), self.wide * self.lanes) as first,
-            ):
-                self.tile(row, first, start, stop)
+            stop, first = (
+                code.least(code.plus(start, self.part), self.units),
+                code.least(panel, code.plus(self.outputs, -PANEL)),
+            )
+            with code.loop(0, self.many, ROWS) as row, code.loop(0, PANEL, self.wide * self.lanes) as at:
+                tile = code.place(self.tiles, code.times(code.plus(panel, at), self.units))
+                self.tile(row, tile, code.plus(first, at), start, stop)
         return code
 
-    def tile(self, row, first, start, stop) -> None:
-        """Some rows times the weights of the outputs from the first on, or a part of the inputs of both."""
+    def tile(self, row, tile, first, start, stop) -> None:
+        """Some rows times the weights of a tile, for the outputs from the first on, or a part of the inputs of both."""
         code = self.code
-        tile = code.place(self.tiles, code.times(first, self.units))
         outs = [self.outputs_of(row, i, first) for i in range(ROWS)]
         sums = [[code.variable(number) for number in self.begun(out, start)] for out in outs]
         rows = [code.place(self.rows, code.times(self.last_at_most(row, i), self.units)) for i in range(ROWS)]

@@ -84,11 +84,27 @@ class Code(ir.IRBuilder):
         """The address so many units after the pointer: their sum."""
         return self.gep(pointer, [self.plus(*units)], source_etype=UNIT)
 
-    def read(self, kind, pointer, *units):
-        return self.load(self.place(pointer, *units), typ=kind, align=2)
+    def read(self, kind, pointer, *units, only: int = 0):
+        """only: so many lanes of a register, the others are nothing."""
+        place = self.place(pointer, *units)
+        if not only:
+            return self.load(place, typ=kind, align=2)
+        return self.intrinsic(
+            "llvm.masked.load." + called(kind), kind, place, UNIT(2), self.first(only), ir.Constant(kind, None)
+        )
 
-    def write(self, value, pointer, *units) -> None:
-        self.store(value, self.place(pointer, *units), align=2)
+    def write(self, value, pointer, *units, only: int = 0) -> None:
+        """only: so many lanes of a register."""
+        place = self.place(pointer, *units)
+        if not only:
+            self.store(value, place, align=2)
+        else:
+            name = "llvm.masked.store." + called(value.type)
+            self.intrinsic(name, ir.VoidType(), value, place, UNIT(2), self.first(only))
+
+    def first(self, many: int):
+        """A mask of the first so many lanes."""
+        return ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), [lane < many for lane in range(self.lanes)])
 
     def constant(self, value: float):
         """A register with this float32 in all lanes."""
@@ -150,9 +166,9 @@ class Code(ir.IRBuilder):
         name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}"
         return self.intrinsic(name, self.floats, total, self.bitcast(a, pairs), self.bitcast(b, pairs))
 
-    def widened(self, pointer, *units):
+    def widened(self, pointer, *units, only: int = 0):
         """As many bfloat16 from memory, as float32."""
-        half = self.read(ir.VectorType(ir.IntType(16), self.lanes), pointer, *units)
+        half = self.read(ir.VectorType(ir.IntType(16), self.lanes), pointer, *units, only=only)
         return self.bitcast(self.shl(self.zext(half, self.units), self.whole(16)), self.floats)
 
     def rounded(self, vector):
@@ -250,6 +266,11 @@ class Compiled:
 
     def __call__(self, *arguments) -> None:
         self.call(*arguments)
+
+
+def called(kind: ir.VectorType) -> str:
+    """A vector in memory, in the name of an intrinsic."""
+    return f"v{kind.count}{ {'i16': 'i16', 'i32': 'i32', 'float': 'f32', 'bfloat': 'bf16'}[str(kind.element)] }.p0"
 
 
 def number(value):

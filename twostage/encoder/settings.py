@@ -8,8 +8,9 @@ from twostage.encoder.family import check_max_length, read_config
 from twostage.errors import BadInput
 
 # Of vectors; what moves them by more than float32's rounding makes a new one: 2 is bfloat16 with a float32 residual stream, 3 bfloat16
-# with fused attention, 4 with fused products, 5 with GELU piece by piece and the feed-forward's sums in float32.
-FORMATS = (1, 2, 3, 4, 5)
+# with fused attention, 4 with fused products, 5 with GELU piece by piece and the feed-forward's sums in float32, 6 with all of these
+# where widths fill no registers.
+FORMATS = (1, 2, 3, 4, 5, 6)
 ENCODER_FIELDS = ("weights", "config", "tokenizer", "max_length", "truncation", "pooling", "compute_dtype", "format")
 OPTIONAL = {"prefix": "", "layer": "-1"}  # left out while so, that a setting new today leaves old fingerprints as they are
 POOLINGS = ("cls", "pooler", "mean", "max")
@@ -27,7 +28,7 @@ def encoder_settings(folder: Path, *, max_length: int, truncation: str, pooling:
         if value != OPTIONAL[name] and not fits_field(name, value):
             raise BadInput(f"--{name} {short(value)}: give text without NUL, of at most {TEXT_LIMIT:,} bytes")
     how = {"max_length": max_length, "truncation": truncation, "pooling": pooling, "compute_dtype": compute_dtype}
-    return digest_files(folder) | how | {"format": 5 if compute_dtype == "bfloat16" else 1} | given(optional)
+    return digest_files(folder) | how | {"format": 6 if compute_dtype == "bfloat16" else 1} | given(optional)
 
 
 def check_view(folder: Path, pooling: str, layer: int) -> None:
