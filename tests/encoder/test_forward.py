@@ -18,7 +18,7 @@ from tests.conftest import make_bert
 from twostage.encoder import forward, fused_attention, fused_norm, fused_product, processor, products
 from twostage.encoder.attention import EqualSpan, GroupedSpan, PaddedSpan
 from twostage.encoder.batching import equal_length_groups, packed_batches, sorted_batches
-from twostage.encoder.encoder import Encoder, load_bert, load_tokens, resolve_device, resolve_dtype
+from twostage.encoder.encoder import Encoder, emulated, load_bert, load_tokens, resolve_device, resolve_dtype
 from twostage.encoder.forward import FoldedBert
 from twostage.encoder.lanes import Lanes
 from twostage.encoder.products import BLOCK, FEW, FEWEST_ROWS, Product, block_rows, can_pack
@@ -80,6 +80,12 @@ def test_with_keys_and_values_or_without_attention_of_cls_is_the_same(tiny_bert)
 def wide_bert(tmp_path_factory):
     """Wide enough that oneDNN and MKL divide a product by its number of rows, where they do."""
     return load_bert(make_bert(tmp_path_factory.mktemp("model") / "wide", hidden=512, heads=8, positions=512), pooler=True)
+
+
+@pytest.fixture(scope="module")
+def narrow_bert(tmp_path_factory):
+    """Heads of 26 numbers, a hidden width and a feed-forward that are no whole panels of products."""
+    return load_bert(make_bert(tmp_path_factory.mktemp("model") / "narrow", hidden=104, heads=4))
 
 
 @pytest.fixture
@@ -248,7 +254,12 @@ def test_code_of_our_own_is_taken_wherever_a_processor_has_the_registers_for_it(
         fused_attention.suits("cpu", torch.float32, 32) == fused_norm.suits("cpu", torch.float32, 32) == bool(processor.lanes())
     )
     pairs = processor.has_avx512() and processor.has_bfloat16() and not processor.has_amx()
-    assert fused_attention.suits("cpu", torch.bfloat16, 64) == fused_product.suits("cpu", torch.bfloat16) == pairs
+    for width in (26, 64):  # a head that fills no registers, and one that does
+        assert fused_attention.suits("cpu", torch.bfloat16, width) == fused_product.suits("cpu", torch.bfloat16) == pairs
+        assert fused_attention.suits("cpu", torch.float32, width) == bool(processor.lanes())
+    assert (
+        fused_norm.suits("cpu", torch.float32, 312) == fused_norm.suits("cpu", torch.bfloat16, 312) == bool(processor.lanes())
+    )
     by_mkl = processor.has_avx512() and processor.made_by_intel()
     assert fused_product.suits("cpu", torch.float32) == bool(processor.lanes() and not by_mkl)
 
@@ -336,6 +347,31 @@ def test_torch_is_set_as_it_was_when_the_last_thread_has_left():
             pass
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
     assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_widths_that_fill_no_registers_give_the_vectors_of_plain_bert_in_any_batch(narrow_bert, one_thread, dtype):
+    bert, ids = FoldedBert(narrow_bert, "cls", dtype=dtype), some_ids([3, 21, 21, 40, 65, 99])
+    if fused_product.suits("cpu", dtype):
+        assert all(
+            product.fused for product in (bert.layers[0].qkv, bert.layers[0].out, bert.layers[0].up, bert.layers[0].down)
+        )
+    with Lanes(bert) as lanes:
+        together = lanes.encode(ids)
+        for one, vector in zip(ids, together, strict=True):
+            assert np.array_equal(lanes.encode([one])[0], vector)
+            with torch.inference_mode():
+                wanted = narrow_bert(torch.from_numpy(one.astype(np.int64))[None]).last_hidden_state[0, 0]
+            assert np.abs(vector - wanted.numpy()).max() < (5e-6 if dtype == torch.float32 else 3e-2)
+
+
+def test_half_precision_that_a_processor_has_no_unit_for_is_remarked_on(monkeypatch):
+    monkeypatch.setattr(processor, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(processor, "has_float16", lambda: False)
+    for dtype in ("bfloat16", "float16"):
+        wanted = [f"--dtype {dtype}: this processor has no unit for it; auto takes float32, which is faster"]
+        assert emulated(dtype, "cpu") == (wanted if processor.is_x86() else [])
+    assert emulated("float32", "cpu") == emulated("float16", "cuda:0") == []
 
 
 def test_a_packed_product_is_the_product_with_its_bias_and_the_exact_gelu():

@@ -32,6 +32,7 @@ def test_code_for_any_processor_calls_no_function(name, monkeypatch):
     of = [fused_norm.kernel.__wrapped__(156, paired, rounds, lanes) for paired in (False, True) for rounds in (False, True)]
     of += [fused_attention.kernel.__wrapped__(width, paired, lanes) for paired in pairs for width in (26, 64)]
     of += [fused_product.kernel.__wrapped__(paired, gelu, paired, lanes) for paired in pairs for gelu in (False, True)]
+    of += [fused_product.kernel.__wrapped__(paired, False, False, lanes) for paired in pairs]
     for text in of:
         assert "fmadd" in text or "dpbf16" in text
         assert not re.findall(r"\n\s+call.*", text)

@@ -57,7 +57,7 @@ def resolve_dtype(name: str, device: str) -> str:
 
 
 def emulated(dtype: str, device: str) -> list[str]:
-    """A line where this processor has no unit for the dtype and is tens of times slower in it than in float32."""
+    """A line where this processor has no unit for the dtype and is slower in it than in what auto takes: 3 to 39 times were seen."""
     from twostage.encoder.processor import has_bfloat16, has_float16, is_x86
 
     units = {"bfloat16": has_bfloat16, "float16": has_float16}

@@ -75,8 +75,11 @@ class Attention:
 
         self.to, self.paired, self.lanes = to, paired, lanes
         self.units = width // 2 if paired else width  # of a head's numbers of one token
-        # Of its values: full registers, and in one that is not full so many lanes.
-        self.registers, self.rest = width // lanes, width % lanes
+        self.width, self.registers, self.rest = (
+            width,
+            math.ceil(width / lanes),
+            width % lanes,
+        )  # lanes of the last one that is not full
         self.wide = WIDE[lanes]  # registers of keys, or of values, at a time
         pointers, numbers = ("q", "k", "v", "out", "q_starts", "k_starts"), ("documents", "heads", "q_row", "k_row", "out_row")
         rooms = ("keys", "values", "scores")
@@ -123,20 +126,16 @@ class Attention:
     def transpose_keys(self, k, tokens, blocks) -> None:
         """Of each block of keys the first unit of all, then the second…; the last key fills the last block up."""
         code = self.code
-        whole = self.units // self.lanes * self.lanes
         with code.loop(0, blocks) as block:
             rows = [self.last_at_most(code.plus(code.times(block, self.lanes), i), tokens) for i in range(self.lanes)]
 
-            def transpose(at, only: int = 0) -> None:
+            def transpose(at, only: int) -> None:
                 keys = [code.read(code.units, k, code.times(row, self.k_row), at, only=only) for row in rows]
                 to = code.place(self.keys, code.times(code.plus(code.times(block, self.units), at), self.lanes))
                 for i, column in enumerate(code.transposed(keys)[: only or self.lanes]):
                     code.write(column, to, i * self.lanes)
 
-            with code.loop(0, whole, self.lanes) as at:
-                transpose(at)
-            if self.units > whole:
-                transpose(whole, self.units - whole)
+            code.by_registers(self.units, transpose)
 
     def pair_values(self, v, tokens) -> None:
         """Values of two tokens side by side: an odd one beside itself, which a power of zero takes out again."""
@@ -144,15 +143,11 @@ class Attention:
         with code.loop(0, code.over(tokens, 2)) as pair:
             rows = [code.times(self.last_at_most(code.plus(code.times(pair, 2), i), tokens), self.k_row) for i in range(2)]
 
-            def weave(part, only: int = 0) -> None:
-                both = [code.read(half, v, row, code.times(part, self.lanes // 2), only=only) for row in rows]
-                to = code.plus(code.times(pair, self.registers + bool(self.rest)), part)
-                code.write(code.woven(*both), self.values, code.times(to, self.lanes))
+            def weave(at, only: int) -> None:
+                both = [code.read(half, v, row, code.over(at, 2), only=only) for row in rows]
+                code.write(code.woven(*both), self.values, code.times(pair, self.registers * self.lanes), at)
 
-            with code.loop(0, self.registers) as part:
-                weave(part)
-            if self.rest:
-                weave(self.registers, self.rest)
+            code.by_registers(self.width, weave)
 
     def last_at_most(self, row, tokens):
         return self.code.least(row, self.code.plus(tokens, -1))
@@ -218,8 +213,7 @@ class Attention:
         """Write the values, mixed by their powers, over the sums of these."""
         code = self.code
         shares = [code.splat(code.fdiv(self.to.FLOAT(1.0), total)) for total in sums]
-        every = self.registers + bool(self.rest)
-        base, row = (self.values, every * self.lanes) if self.paired else (v, self.k_row)
+        base, row = (self.values, self.registers * self.lanes) if self.paired else (v, self.k_row)
         steps = code.over(tokens, 2) if self.paired else tokens
 
         def mixed(parts: list, rest: int = 0) -> None:
@@ -237,8 +231,8 @@ class Attention:
                     else:
                         code.write(value, to, code.times(one, self.lanes), only=some)
 
-        grouped = self.registers // self.wide * self.wide
+        grouped = self.width // (self.wide * self.lanes) * self.wide
         with code.loop(0, grouped, self.wide) as part:
             mixed([code.plus(part, i) for i in range(self.wide)])
-        if every > grouped:
-            mixed(list(range(grouped, every)), self.rest)
+        if self.registers > grouped:
+            mixed(list(range(grouped, self.registers)), self.rest)

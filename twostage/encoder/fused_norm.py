@@ -53,17 +53,17 @@ def kernel(width: int, paired: bool, rounds: bool, lanes: int):
     pointers = dict.fromkeys(("x", "y", "weight", "bias", "out", "copy"), POINTER)
     code = Code("add_norm", pointers | {"rows": INT, "eps": FLOAT}, lanes)
     given = code.given
-    grouped, whole = (width // many * many for many in (SUMS * lanes, lanes))
-    rest = [(whole, width - whole)] if width > whole else []  # a register that is not full
+    grouped = width // (SUMS * lanes) * SUMS * lanes
+    rest = [(place, min(lanes, width - place)) for place in range(grouped, width, lanes)]
 
     def summed(term):
-        """The mean of term(place in the row, sum so far, only so many lanes), a register each, over a row."""
+        """The mean of term(place in the row, only so many lanes, sum so far), a register each, over a row."""
         sums = [code.variable(code.constant(0)) for _ in range(SUMS)]
         with code.loop(0, grouped, SUMS * lanes) as first:
             for i, total in enumerate(sums):
-                total.value = term(code.plus(first, i * lanes), total.value)
-        for total, place in zip(sums, [*((at,) for at in range(grouped, whole, lanes)), *rest], strict=False):
-            total.value = term(place[0], total.value, *place[1:])
+                total.value = term(code.plus(first, i * lanes), 0, total.value)
+        for total, (place, only) in zip(sums, rest, strict=False):
+            total.value = term(place, only, total.value)
         total = functools.reduce(code.fadd, [total.value for total in sums])
         return code.fdiv(code.reduced(code.fadd, total), FLOAT(width))
 
@@ -73,7 +73,7 @@ def kernel(width: int, paired: bool, rounds: bool, lanes: int):
         x, out = code.place(given["x"], at), code.place(given["out"], at)
         y, copy = code.place(given["y"], half if paired else at), code.place(given["copy"], half if rounds else at)
 
-        def added(place, total, only=0):
+        def added(place, only, total):
             more = code.widened(y, code.over(place, 2), only=only) if paired else code.read(code.floats, y, place, only=only)
             sum_ = code.fadd(code.read(code.floats, x, place, only=only), more)
             code.write(sum_, out, place, only=only)
@@ -81,7 +81,7 @@ def kernel(width: int, paired: bool, rounds: bool, lanes: int):
 
         mean = code.splat(summed(added))
 
-        def squared(place, total, only=0):
+        def squared(place, only, total):
             off = code.fsub(code.read(code.floats, out, place, only=only), mean)
             off = code.select(code.first(only), off, code.constant(0)) if only else off
             return code.fma(off, off, total)
@@ -89,15 +89,12 @@ def kernel(width: int, paired: bool, rounds: bool, lanes: int):
         root = code.intrinsic("llvm.sqrt.f32", FLOAT, code.fadd(summed(squared), given["eps"]))
         scale = code.splat(code.fdiv(FLOAT(1.0), root))
 
-        def normed(place, only=0):
+        def normed(place, only):
             value = code.fmul(code.fsub(code.read(code.floats, out, place, only=only), mean), scale)
             value = code.fma(value, *(code.read(code.floats, given[name], place, only=only) for name in ("weight", "bias")))
             code.write(value, out, place, only=only)
             if rounds:
                 code.write(code.rounded(value), copy, code.over(place, 2), only=only)
 
-        with code.loop(0, whole, lanes) as place:
-            normed(place)
-        for one in rest:
-            normed(*one)
+        code.by_registers(width, normed)
     return Compiled(code)

@@ -61,6 +61,14 @@ class Code(ir.IRBuilder):
         self.branch(head)
         self.position_at_end(end)
 
+    def by_registers(self, numbers: int, do) -> None:
+        """do(at, only) for each register of so many numbers; only so many lanes of the last where it is not full."""
+        whole = numbers // self.lanes * self.lanes
+        with self.loop(0, whole, self.lanes) as at:
+            do(at, 0)
+        if numbers > whole:
+            do(whole, numbers - whole)
+
     def variable(self, value) -> "Variable":
         return Variable(self, value)
 
@@ -87,20 +95,18 @@ class Code(ir.IRBuilder):
     def read(self, kind, pointer, *units, only: int = 0):
         """only: so many lanes of a register, the others are nothing."""
         place = self.place(pointer, *units)
-        if not only:
+        if only in (0, self.lanes):
             return self.load(place, typ=kind, align=2)
-        return self.intrinsic(
-            "llvm.masked.load." + called(kind), kind, place, UNIT(2), self.first(only), ir.Constant(kind, None)
-        )
+        name, nothing = f"llvm.masked.load.{in_name(kind)}", ir.Constant(kind, None)
+        return self.intrinsic(name, kind, place, UNIT(2), self.first(only), nothing)
 
     def write(self, value, pointer, *units, only: int = 0) -> None:
         """only: so many lanes of a register."""
         place = self.place(pointer, *units)
-        if not only:
+        if only in (0, self.lanes):
             self.store(value, place, align=2)
         else:
-            name = "llvm.masked.store." + called(value.type)
-            self.intrinsic(name, ir.VoidType(), value, place, UNIT(2), self.first(only))
+            self.intrinsic(f"llvm.masked.store.{in_name(value.type)}", ir.VoidType(), value, place, UNIT(2), self.first(only))
 
     def first(self, many: int):
         """A mask of the first so many lanes."""
@@ -268,9 +274,10 @@ class Compiled:
         self.call(*arguments)
 
 
-def called(kind: ir.VectorType) -> str:
+def in_name(kind: ir.VectorType) -> str:
     """A vector in memory, in the name of an intrinsic."""
-    return f"v{kind.count}{ {'i16': 'i16', 'i32': 'i32', 'float': 'f32', 'bfloat': 'bf16'}[str(kind.element)] }.p0"
+    element = str(kind.element)
+    return f"v{kind.count}{ {'float': 'f32', 'bfloat': 'bf16'}.get(element, element) }.p0"
 
 
 def number(value):
